@@ -1,0 +1,74 @@
+"""A row as canonical bytes, exact for all five storage classes of SQLite.
+
+Canonical bytes are what digests are made of (SPEC.md, section 3): one value has one encoding, on every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgpack
+
+
+class RawText(bytes):
+    """A TEXT value whose bytes are not valid UTF-8, which `str` cannot hold."""
+
+    __slots__ = ()
+
+
+Value = int | float | str | bytes | RawText | None
+Row = tuple[Value, ...]
+
+_RAW_TEXT = 1  # the MessagePack ext type of RawText
+
+
+def decode_text(stored: bytes) -> str | RawText:
+    """Decode a TEXT value; a connection's `text_factory` that never fails."""
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return RawText(stored)
+
+
+def pack(values: Iterable[Value]) -> bytes:
+    """Encode a row as canonical bytes."""
+    return pack_tree([_outward(value) for value in values])
+
+
+def unpack(packed: bytes) -> Row:
+    """Decode what `pack` encoded."""
+    values: list[Value] = msgpack.unpackb(packed, **_UNPACKING)
+    return tuple(values)
+
+
+def pack_image(image: Mapping[int, Value]) -> bytes:
+    """Encode a row as column position -> value."""
+    return pack_tree({position: _outward(value) for position, value in sorted(image.items())})
+
+
+def unpack_image(packed: bytes) -> dict[int, Value]:
+    """Decode what `pack_image` encoded."""
+    image: dict[int, Value] = msgpack.unpackb(packed, **_UNPACKING)
+    return image
+
+
+def same(left: Value, right: Value) -> bool:
+    """Tell whether two values are equal in type and value, as 1 and 1.0 are not."""
+    return type(left) is type(right) and left == right
+
+
+def _outward(value: Value) -> Value | msgpack.ExtType:
+    return msgpack.ExtType(_RAW_TEXT, bytes(value)) if isinstance(value, RawText) else value
+
+
+def _inward(code: int, stored: bytes) -> RawText | msgpack.ExtType:
+    return RawText(stored) if code == _RAW_TEXT else msgpack.ExtType(code, stored)
+
+
+def pack_tree(tree: object) -> bytes:
+    """Encode nested lists, maps and values."""
+    packed: bytes = msgpack.packb(tree, use_bin_type=True)
+    return packed
+
+
+_UNPACKING = {"raw": False, "strict_map_key": False, "ext_hook": _inward}

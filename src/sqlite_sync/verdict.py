@@ -1,0 +1,156 @@
+"""What a set of operations means for its row: heads, images, the shown head (SPEC.md, section 4).
+
+Everything here is a pure function of the operations, so devices that hold the same ones reach the same verdict. The
+fold goes through the total order, which extends happened-before: whatever covers an operation comes after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from sqlite_sync.codec import Row, same
+from sqlite_sync.operation import Kind, ordinal_of
+
+Image = Row | None
+Order = tuple[int, bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RowOperation:
+    """An operation as its row sees it: `values` and `old` in the order of the table's columns."""
+
+    dot: int
+    kind: Kind
+    base: int | None
+    order: Order
+    values: Row
+    old: Row
+
+
+Knows = Callable[[RowOperation, RowOperation], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The state of one row; `images` has the image after every operation."""
+
+    shown: RowOperation
+    others: tuple[RowOperation, ...]
+    images: dict[int, Image]
+
+    @property
+    def image(self) -> Image:
+        """What the table holds."""
+        return self.images[self.shown.dot]
+
+    def conflicting(self) -> Iterator[RowOperation]:
+        """Yield the heads whose image is not the shown one."""
+        return (head for head in self.others if not same_image(self.images[head.dot], self.image))
+
+
+class MissingParentError(Exception):
+    """An update has no row to change: the base image is not the state before the operations."""
+
+
+def judge(
+    base: Image, operations: Sequence[RowOperation], knows: Knows, key: Collection[int], *, is_whole: bool = False
+) -> Verdict:
+    """Judge a row from its image before `operations`, which are in the total order and not empty.
+
+    Where they are its whole history, an update without a row leaves it absent: a trigger of the application's that
+    fired before ours changed the row and was logged before the insert that made it, whose values are the later ones.
+    """
+    images: dict[int, Image] = {}
+    heads: list[RowOperation] = []
+    operations = _with_real_bases(operations)
+    for place, op in enumerate(operations):
+        parent = _parent(op, operations[:place], knows)
+        before_op = base if parent is None else images[parent]
+        is_stray = is_whole and before_op is None and op.kind == Kind.UPDATE
+        images[op.dot] = None if is_stray else after(before_op, op, key)
+        heads = [head for head in heads if not _supersedes(op, head, knows)] + [op]
+    ranked = sorted(heads, key=lambda head: (images[head.dot] is not None, head.order))
+    return Verdict(ranked[-1], tuple(ranked[:-1]), images)
+
+
+def _with_real_bases(operations: Sequence[RowOperation]) -> list[RowOperation]:
+    """Take away a base that is no earlier operation of the row: no honest author writes one."""
+    seen: set[int] = set()
+    real = []
+    for op in operations:
+        real.append(op if op.base is None or op.base in seen else replace(op, base=None))
+        seen.add(op.dot)
+    return real
+
+
+def is_chain(operations: Sequence[RowOperation], knows: Knows) -> bool:
+    """Tell whether each operation was written with the one before it in the row."""
+    return all(op.base is None and knows(op, before) for before, op in pairwise(operations))
+
+
+def after(image: Image, op: RowOperation, key: Collection[int]) -> Image:
+    """Return the image after `op`, written on `image`."""
+    match op.kind:
+        case Kind.INSERT | Kind.RESOLVE:
+            return op.values
+        case Kind.DELETE | Kind.RESOLVE_DELETE:
+            return None
+    if image is None:
+        raise MissingParentError
+    return tuple(op.values[i] if is_changed(op, i, key) else value for i, value in enumerate(image))
+
+
+def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
+    """Return the image on which `op`, which is no resolution, was written; the inverse of `after`."""
+    match op.kind:
+        case Kind.INSERT:
+            return None
+        case Kind.DELETE:
+            return op.values
+    if image is None:
+        raise MissingParentError
+    return tuple(op.old[i] if is_changed(op, i, key) else value for i, value in enumerate(image))
+
+
+def is_changed(op: RowOperation, column: int, key: Collection[int]) -> bool:
+    """Tell whether an update changed a column."""
+    if column in key:
+        return op.old[column] is not None
+    return not same(op.values[column], op.old[column])
+
+
+def same_image(left: Image, right: Image) -> bool:
+    """Tell whether two images are equal in every column, or both absent."""
+    if left is None or right is None:
+        return left is right
+    return all(map(same, left, right))
+
+
+def conflict_kind(shown: RowOperation, other: RowOperation, images: dict[int, Image]) -> str:
+    """Name the kind of a conflict."""
+    if images[shown.dot] is None or images[other.dot] is None:
+        return "update/delete"
+    if shown.kind == other.kind == Kind.INSERT:
+        return "insert/insert"
+    return "update/update"
+
+
+def _parent(op: RowOperation, earlier: Sequence[RowOperation], knows: Knows) -> int | None:
+    """Find the operation whose image `op`'s author had in the row; None is the base image."""
+    if op.base is None:
+        return next((x.dot for x in reversed(earlier) if knows(op, x)), None)
+    own = (x.dot for x in reversed(earlier) if _continues(op, x))
+    named = (x.dot for x in earlier if x.dot == op.base)
+    return next(own, None) or next(named, None)
+
+
+def _supersedes(op: RowOperation, head: RowOperation, knows: Knows) -> bool:
+    if op.base is None:
+        return knows(op, head)
+    return head.dot == op.base or _continues(op, head)
+
+
+def _continues(op: RowOperation, earlier: RowOperation) -> bool:
+    return op.base == earlier.base and ordinal_of(op.dot) == ordinal_of(earlier.dot)
