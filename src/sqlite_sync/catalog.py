@@ -1,0 +1,155 @@
+"""Which tables and columns the log knows, under which numbers (`sync_tables`, `sync_columns`).
+
+A number is never used again for something else, so the log stays readable when a column goes. A table of the catalogue
+need not exist here: operations that a peer sent for it are kept until it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from sqlite_sync import tables
+from sqlite_sync.database import Database
+from sqlite_sync.errors import SchemaError, TableError
+from sqlite_sync.tables import Column, Table, fold
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A table of the catalogue: its column names by position, and its key column names in key order."""
+
+    number: int
+    name: str
+    is_enabled: bool
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+
+
+def entries(database: Database) -> list[Entry]:
+    """Return the whole catalogue."""
+    found = database.execute("SELECT table_no, name, is_enabled FROM sync_tables ORDER BY table_no").fetchall()
+    return [Entry(number, name, bool(enabled), *_columns(database, number)) for number, name, enabled in found]
+
+
+def entry(database: Database, name: str) -> Entry | None:
+    """Return the entry of one table, or None."""
+    row = database.execute("SELECT table_no, name, is_enabled FROM sync_tables WHERE name = ?", (name,)).fetchone()
+    return None if row is None else Entry(row[0], row[1], bool(row[2]), *_columns(database, row[0]))
+
+
+def enabled(database: Database) -> list[Table]:
+    """Return the shapes of all enabled tables that exist; SchemaError where one has changed its key."""
+    return [shape(database, one) for one in entries(database) if one.is_enabled and exists(database, one)]
+
+
+def exists(database: Database, known: Entry) -> bool:
+    """Tell whether the file has a catalogued table."""
+    return bool(
+        database.one("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ? COLLATE NOCASE", (known.name,))
+    )
+
+
+def shape(database: Database, known: Entry) -> Table:
+    """Read the present shape of a catalogued table."""
+    positions = {fold(column): position for position, column in enumerate(known.columns)}
+    try:
+        table = tables.read(database, tables.find(database, known.name), known.number, positions)
+    except TableError as error:
+        msg = f"synced table {known.name} is not as it was: {error}. Bring it back, or disable its sync"
+        raise SchemaError(msg) from error
+    _require_same_key(table.name, [c.name for c in table.key], known.key)
+    return table
+
+
+def whole(table: Table, known: Entry) -> Table:
+    """Widen a table's shape by the columns that only other devices have."""
+    here = {column.position for column in table.columns}
+    held = [
+        Column(name, position, 0, "BLOB", "BINARY", is_nullable=True, default=None)
+        for position, name in enumerate(known.columns)
+        if position not in here
+    ]
+    return replace(table, columns=(*table.columns, *held))
+
+
+def register(database: Database, name: str, columns: Sequence[tuple[str, int]]) -> Entry:
+    """Make sure that a table and its columns, given as (name, place in the key), have numbers."""
+    known = entry(database, name)
+    if known is None:
+        database.execute("INSERT INTO sync_tables (name, is_enabled) VALUES (?, 0)", (name,))
+        number: int = database.one("SELECT table_no FROM sync_tables WHERE name = ?", (name,))
+        present: tuple[str, ...] = ()
+    else:
+        number, present = known.number, known.columns
+        _require_same_key(name, _in_key_order(columns), known.key)
+    taken = set(map(fold, present))
+    fresh = [(column, place) for column, place in columns if fold(column) not in taken]
+    database.executemany(
+        "INSERT INTO sync_columns (table_no, position, name, key_place, is_here) VALUES (?, ?, ?, ?, 0)",
+        [(number, len(present) + i, column, place) for i, (column, place) in enumerate(fresh)],
+    )
+    _widen_log(database, len(present) + len(fresh))
+    return Entry(
+        number,
+        name if known is None else known.name,
+        known is not None and known.is_enabled,
+        *_columns(database, number),
+    )
+
+
+def set_enabled(database: Database, number: int, *, is_enabled: bool) -> None:
+    """Note whether a table is captured here."""
+    database.execute("UPDATE sync_tables SET is_enabled = ? WHERE table_no = ?", (is_enabled, number))
+
+
+def absent(database: Database, number: int) -> set[str]:
+    """Name the columns, folded, that only other devices have, as far as was noted."""
+    rows = database.execute("SELECT name FROM sync_columns WHERE table_no = ? AND NOT is_here", (number,))
+    return {fold(name) for (name,) in rows}
+
+
+def was_enabled(database: Database, number: int) -> bool:
+    """Tell whether a table is, or was, enabled: only then are there tables of ours for it."""
+    return bool(database.one("SELECT EXISTS (SELECT 1 FROM sync_columns WHERE table_no = ? AND is_here)", (number,)))
+
+
+def note_columns(database: Database, table: Table) -> None:
+    """Note which columns of the catalogue a table has here."""
+    here = {column.position for column in table.columns}
+    database.executemany(
+        "UPDATE sync_columns SET is_here = ? WHERE table_no = ? AND position = ?",
+        [(position in here, table.number, position) for position in range(_width(database, table.number))],
+    )
+
+
+def _width(database: Database, number: int) -> int:
+    width: int = database.one("SELECT count(*) FROM sync_columns WHERE table_no = ?", (number,))
+    return width
+
+
+def _columns(database: Database, number: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    rows = database.execute(
+        "SELECT name, key_place FROM sync_columns WHERE table_no = ? ORDER BY position", (number,)
+    ).fetchall()
+    return tuple(name for name, _ in rows), tuple(_in_key_order(rows))
+
+
+def _in_key_order(columns: Iterable[tuple[str, int]]) -> list[str]:
+    return [name for name, place in sorted(columns, key=lambda c: c[1]) if place]
+
+
+def _require_same_key(name: str, here: Sequence[str], known: Sequence[str]) -> None:
+    if [*map(fold, here)] != [*map(fold, known)]:
+        msg = (
+            f"{name} has the primary key ({', '.join(here)}), the log knows it by "
+            f"({', '.join(known)}): give it the same key on every device"
+        )
+        raise SchemaError(msg)
+
+
+def _widen_log(database: Database, columns: int) -> None:
+    wide = database.one("SELECT count(*) FROM pragma_table_info('sync_operations') WHERE name LIKE 'v%'")
+    for position in range(wide, columns):  # SQLite changes no row for this
+        database.execute(f"ALTER TABLE sync_operations ADD COLUMN v{position}")
+        database.execute(f"ALTER TABLE sync_operations ADD COLUMN o{position}")

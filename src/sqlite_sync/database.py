@@ -1,0 +1,271 @@
+"""The user's file: its connection, our tables in it, transactions, and who this device is.
+
+Everything goes through one connection, the user's: two SQLite libraries in one process break each other's POSIX locks,
+and the application may have registered collations and functions there.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import uuid_utils
+
+from sqlite_sync.codec import decode_text
+from sqlite_sync.errors import DatabaseError, SchemaError, StateError, SyncError
+
+FORMAT = 1
+OLDEST_SQLITE = (3, 37, 0)  # PRAGMA table_list
+Connect = Callable[[str], sqlite3.Connection]
+
+LAWS = {
+    "sync_operations_no_update": """
+CREATE TRIGGER sync_operations_no_update BEFORE UPDATE ON sync_operations
+BEGIN SELECT RAISE(ABORT, 'sync_operations is append-only'); END""",
+    "sync_operations_no_delete": """
+CREATE TRIGGER sync_operations_no_delete BEFORE DELETE ON sync_operations
+BEGIN SELECT RAISE(ABORT, 'sync_operations is append-only'); END""",
+    # REPLACE deletes without firing a delete trigger; an automatic rowid is -1 here, so capture does not pay a look-up.
+    "sync_operations_no_replace": """
+CREATE TRIGGER sync_operations_no_replace BEFORE INSERT ON sync_operations WHEN NEW.op <> -1
+BEGIN
+    SELECT RAISE(ABORT, 'sync_operations is append-only')
+    WHERE EXISTS (SELECT 1 FROM sync_operations WHERE op = NEW.op);
+END""",
+}
+
+_REMEDIES = {
+    sqlite3.SQLITE_BUSY: "is locked by another connection for longer than the timeout: close it, or try again later",
+    sqlite3.SQLITE_LOCKED: "is in use by an unfinished statement of this connection: finish or close its cursors",
+    sqlite3.SQLITE_READONLY: "cannot be written: check the permissions of the file and of its folder",
+    sqlite3.SQLITE_IOERR: "could not be read or written by the operating system: check the disk",
+    sqlite3.SQLITE_CORRUPT: "is damaged: run PRAGMA integrity_check, and restore a backup",
+    sqlite3.SQLITE_FULL: "cannot grow, the disk is full: free some room and try again",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: check that its folder exists and may be written",
+    sqlite3.SQLITE_NOTADB: "is not a SQLite database",
+    sqlite3.SQLITE_AUTH: "refused a statement: the connection's authorizer must let sqlite_sync work",
+}
+
+
+class Database:
+    """One open file; every statement of this package that touches it runs here."""
+
+    def __init__(self, path: Path, connect: Connect | None, timeout_s: float) -> None:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            oldest = ".".join(map(str, OLDEST_SQLITE))
+            msg = f"SQLite {sqlite3.sqlite_version} is too old for sqlite_sync: use {oldest} or newer"
+            raise DatabaseError(msg)
+        self.path = path
+        try:
+            self.connection = connect(str(path)) if connect else sqlite3.connect(path, timeout=timeout_s)
+        except sqlite3.Error as error:
+            raise _translated(error, path) or error from error
+        self.require_no_transaction()  # setting the isolation level would commit it
+        self.connection.isolation_level = None  # autocommit: capture joins the user's own transactions
+
+    def execute(self, sql: str, parameters: Iterable[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement; rows are plain tuples, whatever row factory the user has set."""
+        return self._cursor().execute(sql, tuple(parameters))
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
+        """Run one statement for every row."""
+        return self._cursor().executemany(sql, rows)
+
+    def script(self, sql: str) -> None:
+        """Run several statements inside the transaction, which `executescript` would commit."""
+        for statement in statements(sql):
+            self.execute(statement)
+
+    def one(self, sql: str, parameters: Iterable[Any] = ()) -> Any:  # noqa: ANN401 - whatever the statement selects
+        """Return the first column of the first row, or None."""
+        row = self.execute(sql, parameters).fetchone()
+        return None if row is None else row[0]
+
+    def _cursor(self) -> sqlite3.Cursor:
+        cursor = self.connection.cursor()
+        cursor.row_factory = None
+        return cursor
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Stand around each public verb: texts of any bytes, and SQLite's errors in words that help."""
+        factory = self.connection.text_factory
+        self.connection.text_factory = decode_text
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _translated(error, self.path) or error from error
+        finally:
+            self.connection.text_factory = factory
+
+    @contextmanager
+    def transaction(self, *, commit: bool = True) -> Iterator[None]:
+        """Hold the write lock; all of the block happens, or nothing. `commit=False` undoes it also when it succeeds."""
+        self.require_no_transaction()
+        self.execute("BEGIN IMMEDIATE")  # not DEFERRED: what is read here must still hold when it is written on
+        try:
+            yield
+            self.execute("COMMIT" if commit else "ROLLBACK")
+        finally:
+            if self.connection.in_transaction:  # SQLite itself rolls back on some errors
+                self.execute("ROLLBACK")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read one state of the file, while others go on writing."""
+        self.require_no_transaction()
+        self.execute("BEGIN")
+        try:
+            yield
+            self.execute("COMMIT")
+        finally:
+            if self.connection.in_transaction:
+                self.execute("ROLLBACK")
+
+    @contextmanager
+    def attached(self, path: Path, schema: str) -> Iterator[None]:
+        """Attach a file of ours; SQLite allows it outside transactions only."""
+        self.require_no_transaction()
+        if schema in [row[1] for row in self.execute("PRAGMA database_list").fetchall()]:
+            self._detach(schema)
+        self.execute(f"ATTACH ? AS {schema}", (str(path),))
+        try:
+            yield
+        finally:
+            with suppress(
+                sqlite3.OperationalError
+            ):  # an unfinished SELECT of the user's holds it: the next one detaches
+                self.execute(f"DETACH {schema}")
+
+    def _detach(self, schema: str) -> None:
+        try:
+            self.execute(f"DETACH {schema}")
+        except sqlite3.OperationalError as error:
+            msg = f"a statement on the connection to {self.path} is unfinished: fetch all its rows, or close its cursor"
+            raise StateError(msg) from error
+
+    @contextmanager
+    def without_foreign_keys(self) -> Iterator[None]:
+        """Switch foreign-key actions off; the pragma is a no-op inside a transaction, so stand around it."""
+        was_on = self.one("PRAGMA foreign_keys")
+        self.execute("PRAGMA foreign_keys = OFF")
+        try:
+            yield
+        finally:
+            self.execute(f"PRAGMA foreign_keys = {was_on}")
+
+    @contextmanager
+    def open_log(self) -> Iterator[None]:
+        """Lift the log's laws inside a transaction, for bulk appends and for `renew_device`."""
+        for name in LAWS:
+            self.execute(f"DROP TRIGGER IF EXISTS {name}")
+        yield
+        for law in LAWS.values():
+            self.execute(law)
+
+    def require_no_transaction(self) -> None:
+        """Refuse to work inside a transaction that the user has open."""
+        if self.connection.in_transaction:
+            msg = f"a transaction is open on the engine's connection to {self.path}: commit it or roll it back first"
+            raise StateError(msg)
+
+    def is_prepared(self) -> bool:
+        """Tell whether our tables are in the file."""
+        return bool(self.one("SELECT 1 FROM main.sqlite_schema WHERE name = 'sync_state'"))
+
+    def prepare(self) -> None:
+        """Put our tables into the file, once; check their version ever after."""
+        if self.is_prepared():
+            self._require_format()
+            return
+        if self.one("PRAGMA encoding") != "UTF-8":
+            msg = (
+                f"{self.path} stores text as UTF-16, which cannot be synced yet: convert it to UTF-8 "
+                "(.dump into a new file)"
+            )
+            raise DatabaseError(msg)
+        with self.transaction():
+            if self.is_prepared():  # another process was faster
+                return
+            schema = resource("schema.sql")
+            self._require_free_names(schema_names(schema))
+            self.script(schema)
+            for law in LAWS.values():
+                self.execute(law)
+            self.execute("INSERT INTO sync_state VALUES (?, 1, 0)", (FORMAT,))  # 1 is the HLC of baselines
+            self.execute("INSERT INTO sync_devices VALUES (0, ?, 0)", (new_uuid(),))
+
+    def device_id(self) -> bytes:
+        """Return the id of this device."""
+        device_id: bytes = self.one("SELECT device_id FROM sync_devices WHERE ordinal = 0")
+        return device_id
+
+    def _require_format(self) -> None:
+        columns = [row[0] for row in self.execute("SELECT name FROM pragma_table_info('sync_state', 'main')")]
+        found = self.one("SELECT format FROM sync_state") if columns[:1] == ["format"] else None
+        if found is None:
+            msg = (
+                f"{self.path} has a table sync_state that is not ours: the application uses names that "
+                "sqlite_sync needs"
+            )
+            raise SchemaError(msg)
+        if found != FORMAT:
+            msg = (
+                f"{self.path} has sync tables of format {found}, this version knows {FORMAT}: use a "
+                "newer sqlite-sync-core"
+            )
+            raise SchemaError(msg)
+
+    def _require_free_names(self, needed: Iterable[str]) -> None:
+        taken = {row[0].lower() for row in self.execute("SELECT name FROM main.sqlite_schema")}
+        clash = sorted(taken.intersection(needed))
+        if clash:
+            msg = (
+                f"{self.path} already has {', '.join(clash)}: sqlite_sync needs these names; rename "
+                "them in the application"
+            )
+            raise SchemaError(msg)
+
+
+def resource(name: str) -> str:
+    """Read an SQL file of this package."""
+    return files("sqlite_sync").joinpath(name).read_text(encoding="utf-8")
+
+
+def statements(sql: str) -> Iterator[str]:
+    """Split a script into its statements."""
+    statement = ""
+    for line in sql.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement.strip()
+            statement = ""
+
+
+def schema_names(sql: str) -> list[str]:
+    """List what a script creates, by running it in a scratch database."""
+    scratch = sqlite3.connect(":memory:")
+    try:
+        scratch.executescript(sql)
+        names = [name for (name,) in scratch.execute("SELECT name FROM sqlite_schema")]
+    finally:
+        scratch.close()
+    return [name.lower() for name in (*names, *LAWS) if not name.startswith("sqlite_")]
+
+
+def new_uuid() -> bytes:
+    """Make a UUIDv7."""
+    return uuid_utils.uuid7().bytes
+
+
+def _translated(error: sqlite3.Error, path: Path) -> SyncError | None:
+    if re.match(r"no such table: (main\.)?sync_", str(error)):
+        return SchemaError(f"{path} is not prepared (any more): call initialize() ({error})")
+    code = getattr(error, "sqlite_errorcode", None)
+    remedy = _REMEDIES.get(code & 0xFF) if code is not None else None
+    return DatabaseError(f"{path} {remedy} ({error})") if remedy else None

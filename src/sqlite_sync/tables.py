@@ -1,0 +1,251 @@
+"""The user's tables: their shape, and names quoted for SQL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlite_sync import indexes
+from sqlite_sync.codec import RawText, Value
+from sqlite_sync.database import Database
+from sqlite_sync.errors import TableError
+from sqlite_sync.indexes import UniqueIndex
+
+_LITERAL = re.compile(
+    r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?0[xX][0-9a-fA-F]+|TRUE|FALSE|'([^']|'')*'|[xX]'[0-9a-fA-F]*'",
+    re.ASCII | re.IGNORECASE,
+)
+MAX_COLUMNS = 900  # the log has two columns for each, and SQLite's limit is 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a user's table; `position` is its place in the log, `key_place` that in the key, from 1."""
+
+    name: str
+    position: int
+    key_place: int
+    affinity: str
+    collation: str
+    is_nullable: bool
+    default: str | None
+
+    @property
+    def fill(self) -> str | None:
+        """The literal that stands in rows that are older than the column, where NULL cannot; else None."""
+        if self.default is None or self.is_nullable or self.key_place or not is_literal(self.default):
+            return None
+        return self.default
+
+    @property
+    def sql(self) -> str:
+        """The quoted name."""
+        return quote(self.name)
+
+    @property
+    def new(self) -> str:
+        """Its column in the log for the value written."""
+        return f"v{self.position}"
+
+    @property
+    def old(self) -> str:
+        """Its column in the log for the value overwritten."""
+        return f"o{self.position}"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A user's table as it stands in the file: columns that hold data, in the table's order."""
+
+    number: int
+    name: str
+    columns: tuple[Column, ...]
+    has_rowid_key: bool
+    uniques: tuple[UniqueIndex, ...] = ()
+    names: tuple[str, ...] = ()  # of all columns, the generated ones too
+
+    @property
+    def sql(self) -> str:
+        """The quoted name."""
+        return f"main.{quote(self.name)}"
+
+    @property
+    def key(self) -> tuple[Column, ...]:
+        """The columns of the primary key, in its order."""
+        return tuple(sorted((c for c in self.columns if c.key_place), key=lambda c: c.key_place))
+
+    @property
+    def payload(self) -> tuple[Column, ...]:
+        """The columns outside the key."""
+        return tuple(c for c in self.columns if not c.key_place)
+
+    @property
+    def key_indexes(self) -> tuple[int, ...]:
+        """Where the key's columns stand among `columns`."""
+        return tuple(i for i, column in enumerate(self.columns) if column.key_place)
+
+    @property
+    def unique_columns(self) -> tuple[str, ...] | None:
+        """The columns that its UNIQUE indexes look at; None where only SQLite knows (expressions, conditions)."""
+        plain = {column.name for column in self.columns}
+        terms = [term for index in self.uniques for term in index.terms]
+        if any(index.where is not None for index in self.uniques) or any(term.column not in plain for term in terms):
+            return None
+        return tuple(sorted({term.column for term in terms if term.column is not None}))
+
+    @property
+    def width(self) -> int:
+        """How many column positions the log needs."""
+        return max(column.position for column in self.columns) + 1
+
+
+def logged(column: Column, row: str = "o") -> str:
+    """Render a column's value in an image in the log; one that is older than the column has NULL for it."""
+    value = f"{row}.{column.new}"
+    return value if column.fill is None else f"coalesce({value}, {_stored_fill(column)})"
+
+
+def _stored_fill(column: Column) -> str:
+    return f"CAST({column.fill} AS {column.affinity})" if column.affinity in ("TEXT", "REAL") else str(column.fill)
+
+
+def quote(name: str) -> str:
+    """Quote an identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def fold(name: str) -> str:
+    """Lower an identifier as SQLite compares it: ASCII letters only."""
+    return name.encode().lower().decode()
+
+
+def is_literal(default: str) -> bool:
+    """Tell whether a column's default is a constant."""
+    return _LITERAL.fullmatch(default) is not None
+
+
+def literal(text: str) -> str:
+    """Quote a string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a name is one of this package's own, or SQLite's."""
+    return name.lower().startswith(("sync_", "sqlite_"))
+
+
+def commas(parts: Iterable[str]) -> str:
+    """Join SQL fragments."""
+    return ", ".join(parts)
+
+
+def changed(column: Column, row: str = "") -> str:
+    """Render the test whether an update in the log changed a column."""
+    new, old = f"{row}{column.new}", f"{row}{column.old}"
+    if column.key_place:
+        return f"{old} IS NOT NULL"
+    return f"({new} IS NOT {old} OR {new} IS NOT NULL AND typeof({new}) <> typeof({old}))"
+
+
+def same_key(table: Table, left: str, right: str) -> str:
+    """Render the comparison of two keys, each side given as a pattern such as `o.{c.new}`."""
+    return " AND ".join(f"{left.format(c=c)} = {right.format(c=c)}" for c in table.key)
+
+
+def find(database: Database, name: str) -> str:
+    """Return a table's name as the schema spells it; TableError where it cannot be captured."""
+    row = database.execute(
+        "SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE", (name,)
+    ).fetchone()
+    if row is None:
+        known = [
+            n
+            for (n,) in database.execute(
+                "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' ORDER BY name"
+            )
+            if not is_ours(n)
+        ]
+        msg = f"there is no table {name!r} in {database.path}; it has {', '.join(known) or 'none'}"
+        raise TableError(msg)
+    found, kind = row
+    if is_ours(found):
+        owner = "SQLite" if found.lower().startswith("sqlite_") else "sqlite_sync"
+        msg = f"{found} has a name that {owner} keeps for itself, and cannot be synced"
+        raise TableError(msg)
+    if kind != "table":
+        why = {
+            "view": "a view: sync the tables that it reads",
+            "virtual": "a virtual table: sync the table that feeds it",
+        }
+        msg = f"{found} is {why.get(kind, f'a {kind} table: it belongs to a virtual table')}"
+        raise TableError(msg)
+    return str(found)
+
+
+def read(database: Database, name: str, number: int, positions: dict[str, int]) -> Table:
+    """Read a table's shape; `positions` gives the log position of each column, by folded name."""
+    rows = database.execute(
+        "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_xinfo(?, 'main') WHERE hidden = 0", (name,)
+    ).fetchall()
+    if not any(pk for *_, pk in rows):
+        msg = f"{name} has no primary key, so its rows have no identity on other devices: give it one"
+        raise TableError(msg)
+    if len(rows) > MAX_COLUMNS:
+        msg = f"{name} has {len(rows)} columns, at most {MAX_COLUMNS} can be synced: leave it out, or split it"
+        raise TableError(msg)
+    collations, has_key_index = _key_collations(database, name)
+    is_strict = database.one("SELECT strict FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,))
+    keys = [(type_, pk) for _, type_, _, _, pk in rows if pk]
+    has_rowid_key = len(keys) == 1 and keys[0][0].upper() == "INTEGER" and not has_key_index
+    columns = tuple(
+        Column(
+            name=column,
+            position=positions.get(fold(column), -1),
+            key_place=pk,
+            affinity="INTEGER"
+            if pk and has_rowid_key
+            else "BLOB"
+            if is_strict and type_.upper() == "ANY"
+            else affinity(type_),
+            collation=collations.get(column, "BINARY"),
+            is_nullable=not notnull and not (pk and has_rowid_key),
+            default=default,
+        )
+        for column, type_, notnull, default, pk in rows
+    )
+    names = database.execute("SELECT name FROM pragma_table_xinfo(?, 'main')", (name,))
+    every = tuple(column for (column,) in names)
+    return Table(number, name, columns, has_rowid_key, indexes.read(database, name), every)
+
+
+def affinity(declared: str) -> str:
+    """Name the affinity of a declared type, by the rules of SQLite's documentation (datatype3, section 3.1)."""
+    upper = declared.upper()
+    if "INT" in upper:
+        return "INTEGER"
+    if any(word in upper for word in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if not upper or "BLOB" in upper:
+        return "BLOB"
+    if any(word in upper for word in ("REAL", "FLOA", "DOUB")):
+        return "REAL"
+    return "NUMERIC"
+
+
+def _key_collations(database: Database, name: str) -> tuple[dict[str, str], bool]:
+    index = database.one("SELECT name FROM pragma_index_list(?, 'main') WHERE origin = 'pk'", (name,))
+    if index is None:
+        return {}, False
+    rows = database.execute("SELECT name, coll FROM pragma_index_xinfo(?, 'main') WHERE key = 1", (index,))
+    return dict(rows.fetchall()), True
+
+
+def same_native(short: str, table: Table, row: str) -> str:
+    """Render the comparison of a table of keys (k0, k1, ...) with a row that has the log's columns."""
+    return " AND ".join(f"{short}.k{i} = {row}.{column.new}" for i, column in enumerate(table.key))
+
+
+def mark(value: Value) -> str:
+    """Render the parameter for a value; TEXT that is no UTF-8 travels as its bytes."""
+    return "CAST(? AS TEXT)" if isinstance(value, RawText) else "?"
