@@ -1,0 +1,223 @@
+"""The text of the capture triggers, rendered from a table's shape.
+
+They use built-in functions only, so that any program can go on writing to a captured table, and `VALUES` where they
+can: a `SELECT` that looks into the log would first copy what it reads. The application's outer `OR REPLACE` or `OR
+IGNORE` overrides conflict clauses in here, so the log has no constraint that an insert could hit.
+
+REPLACE deletes rows that stand in its way without firing a delete trigger. Where they share the key of the new row,
+its insert says all there is to say. Where they share a value of another UNIQUE index, a BEFORE trigger notes the
+candidates, and an AFTER trigger logs those that are gone. A note is no more than a candidate: `OR IGNORE` fires
+BEFORE and not AFTER.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlite_sync.indexes import UniqueIndex
+from sqlite_sync.operation import Kind
+from sqlite_sync.tables import Column, Table, commas, literal, quote
+
+# Later than the own last operation and than everything imported, by a random step: two copies of one file that go on
+# apart so give their operations different HLCs. Not unixepoch('subsec'), which is NULL before 3.42.
+NEXT_HLC = (
+    "max(CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER) << 16, "
+    "(SELECT hlc FROM sync_operations ORDER BY op DESC LIMIT 1), (SELECT hlc_floor FROM sync_state)) "
+    "+ 1 + (random() & 4095)"
+)
+
+TRIGGER = """\
+CREATE TRIGGER {name} {event} ON {table}{when}
+BEGIN
+{body}
+END"""
+
+APPEND = """\
+    INSERT INTO sync_operations (table_no, kind, base, hlc, {columns})
+    VALUES ({table_no}, {kind}, {base}, {hlc}, {values});"""
+
+REFUSE_NULL = """\
+    SELECT RAISE(ABORT, {message}) WHERE {nulls};"""
+
+FORGET_NOTE = """\
+    DELETE FROM sync_notes_{n} WHERE {same_key};"""
+
+NOTE_CANDIDATES = """\
+    DELETE FROM sync_notes_{n} WHERE EXISTS (SELECT 1 FROM {table} AS t WHERE {noted} AND ({candidate}));
+    INSERT INTO sync_notes_{n} ({columns}) SELECT {values} FROM {table} AS t WHERE {candidate};"""
+
+LOG_DISPLACED = """\
+    INSERT INTO sync_operations (table_no, kind, base, hlc, {columns})
+    SELECT {table_no}, {kind}, {base}, {hlc}, {columns} FROM sync_notes_{n} WHERE {gone};
+    DELETE FROM sync_notes_{n} WHERE {gone};"""
+
+SHOWN = "(SELECT f.shown FROM sync_keys_{n} AS k JOIN sync_forks AS f USING (fork) WHERE {same_key} AND f.is_open)"
+
+VERBS = ("insert", "update", "rekey", "delete", "note_insert", "note_update", "displaced_insert", "displaced_update")
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """Renders a table's triggers; with a look-up of the base where the table has open conflicts."""
+
+    table: Table
+    is_contested: bool
+
+    def render(self) -> dict[str, str]:
+        """Return the triggers by name, in the order in which to create them: the newest fires first."""
+        texts = {
+            "insert": self._trigger("insert", "AFTER INSERT", self._refuse_null(), self._append(Kind.INSERT, "NEW")),
+            "rekey": self._rekey(),
+            "delete": self._trigger("delete", "AFTER DELETE", self._append(Kind.DELETE, "OLD"), self._forget()),
+        }
+        if self._watched():
+            texts["update"] = self._trigger("update", "AFTER UPDATE", self._append_update(), when=self._when_changed())
+        if self.table.uniques:
+            texts |= self._displacing()
+        return {f"sync_{verb}_{self.table.number}": text for verb, text in texts.items()}
+
+    def _trigger(self, verb: str, event: str, *body: str, when: str = "") -> str:
+        return TRIGGER.format(
+            name=f"sync_{verb}_{self.table.number}",
+            event=event,
+            table=quote(self.table.name),
+            when=f" WHEN {when}" if when else "",
+            body="\n".join(filter(None, body)),
+        )
+
+    # --- inserts, updates, deletes ---
+
+    def _rekey(self) -> str:
+        names = [column.sql for column in self.table.key]
+        if self.table.has_rowid_key:  # SET rowid = ... changes it as well
+            names += ["rowid", "oid", "_rowid_"]
+        moved = (self._append(Kind.DELETE, "OLD"), self._append(Kind.INSERT, "NEW"))
+        when = f"NOT ({self._same_row()})"
+        return self._trigger(
+            "rekey", f"AFTER UPDATE OF {commas(names)}", self._refuse_null(), *moved, self._forget(), when=when
+        )
+
+    def _append(self, kind: Kind, row: str) -> str:
+        return self._append_columns(kind, row, {c.new: f"{row}.{c.sql}" for c in self.table.columns})
+
+    def _append_update(self) -> str:
+        columns = {column.new: f"NEW.{column.sql}" for column in self.table.key}
+        for column in self._watched():
+            differs = _differs(column)
+            if not column.key_place:
+                columns[column.new] = f"CASE WHEN {differs} THEN NEW.{column.sql} END"
+            columns[column.old] = f"CASE WHEN {differs} THEN OLD.{column.sql} END"
+        return self._append_columns(Kind.UPDATE, "NEW", columns)
+
+    def _append_columns(self, kind: Kind, row: str, columns: dict[str, str]) -> str:
+        return APPEND.format(
+            table_no=self.table.number,
+            kind=int(kind),
+            base=self._base({i: f"{row}.{column.sql}" for i, column in enumerate(self.table.key)}),
+            hlc=NEXT_HLC,
+            columns=commas(columns.keys()),
+            values=commas(columns.values()),
+        )
+
+    def _base(self, key: dict[int, str]) -> str:
+        if not self.is_contested:
+            return "NULL"
+        return SHOWN.format(n=self.table.number, same_key=" AND ".join(f"k.k{i} = {value}" for i, value in key.items()))
+
+    def _when_changed(self) -> str:
+        return f"{self._same_row()} AND ({' OR '.join(map(_differs, self._watched()))})"
+
+    def _watched(self) -> list[Column]:
+        """List the columns that can change while the row stays the same: not a key whose equals are the same bytes."""
+        return [c for c in self.table.columns if not c.key_place or c.collation != "BINARY" or c.affinity == "BLOB"]
+
+    def _same_row(self) -> str:
+        return " AND ".join(f"OLD.{c.sql} IS NEW.{c.sql}" for c in self.table.key)  # by the key's own collation
+
+    def _refuse_null(self) -> str:
+        nulls = " OR ".join(f"NEW.{column.sql} IS NULL" for column in self.table.key if column.is_nullable)
+        message = literal(f"NULL in the primary key of {self.table.name}: sync needs every row to have a key")
+        return REFUSE_NULL.format(message=message, nulls=nulls) if nulls else ""
+
+    # --- rows that REPLACE displaces through another UNIQUE index ---
+
+    def _displacing(self) -> dict[str, str]:
+        touched = self.table.unique_columns
+        of = "" if touched is None else f" OF {commas(map(quote, touched))}"
+        noted = f"EXISTS (SELECT 1 FROM sync_notes_{self.table.number})"
+        texts = {}
+        for verb, event, row in (("insert", "INSERT", "NEW"), ("update", f"UPDATE{of}", "OLD")):
+            candidate = self._candidate(row)
+            exists = f"EXISTS (SELECT 1 FROM {quote(self.table.name)} AS t WHERE {candidate})"
+            texts[f"note_{verb}"] = self._trigger(f"note_{verb}", f"BEFORE {event}", self._note(candidate), when=exists)
+            texts[f"displaced_{verb}"] = self._trigger(
+                f"displaced_{verb}", f"AFTER {event}", self._log_displaced(verb), when=noted
+            )
+        return texts
+
+    def _candidate(self, row: str) -> str:
+        """Render the test whether a row t stands in the way of the new one, which is not itself."""
+        itself = " AND ".join(f"t.{c.sql} IS {row}.{c.sql}" for c in self.table.key)
+        clashes = " OR ".join(f"({self._clash(index)})" for index in self.table.uniques)
+        return f"NOT ({itself}) AND ({clashes})"
+
+    def _clash(self, index: UniqueIndex) -> str:
+        new_row = commas(f"NEW.{quote(name)} AS {quote(name)}" for name in self.table.names)
+        tests = []
+        for term in index.terms:
+            if term.column is not None:
+                tests.append(f"t.{quote(term.column)} = NEW.{quote(term.column)} COLLATE {term.collation}")
+            else:
+                old = f"(SELECT {term.sql} FROM (SELECT {self._row_of_t()}))"
+                tests.append(f"{old} = (SELECT {term.sql} FROM (SELECT {new_row})) COLLATE {term.collation}")
+        if index.where is not None:
+            tests += [f"(SELECT {index.where} FROM (SELECT {row}))" for row in (self._row_of_t(), new_row)]
+        return " AND ".join(tests)
+
+    def _row_of_t(self) -> str:
+        return commas(f"t.{quote(name)} AS {quote(name)}" for name in self.table.names)
+
+    def _note(self, candidate: str) -> str:
+        return NOTE_CANDIDATES.format(
+            n=self.table.number,
+            table=quote(self.table.name),
+            noted=" AND ".join(f"t.{c.sql} = sync_notes_{self.table.number}.{c.new}" for c in self.table.key),
+            candidate=candidate,
+            columns=commas(c.new for c in self.table.columns),
+            values=commas(f"t.{c.sql}" for c in self.table.columns),
+        )
+
+    def _log_displaced(self, verb: str) -> str:
+        notes = f"sync_notes_{self.table.number}"
+        same = " AND ".join(f"t.{c.sql} = {notes}.{c.new}" for c in self.table.key)
+        return LOG_DISPLACED.format(
+            n=self.table.number,
+            table_no=self.table.number,
+            kind=int(Kind.DELETE),
+            base=self._base({i: f"{notes}.{c.new}" for i, c in enumerate(self.table.key)}),
+            hlc=NEXT_HLC,
+            columns=commas(c.new for c in self.table.columns),
+            gone=f"NOT EXISTS (SELECT 1 FROM {quote(self.table.name)} AS t WHERE {same}){self._not_itself(verb)}",
+        )
+
+    def _not_itself(self, verb: str) -> str:
+        """Leave out the row that an update itself gives another key: the rekey trigger logs that."""
+        if verb != "update":
+            return ""
+        notes = f"sync_notes_{self.table.number}"
+        return f" AND NOT ({' AND '.join(f'{notes}.{c.new} = OLD.{c.sql}' for c in self.table.key)})"
+
+    def _forget(self) -> str:
+        """Drop the note of a row that was deleted before our eyes, so that its delete is not logged twice."""
+        if not self.table.uniques:
+            return ""
+        same = " AND ".join(f"{c.new} = OLD.{c.sql}" for c in self.table.key)
+        return FORGET_NOTE.format(n=self.table.number, same_key=same)
+
+
+def _differs(column: Column) -> str:
+    """Render the test whether a value differs: to the bit, not by the column's collation, and 1 is not 1.0."""
+    test = f"OLD.{column.sql} IS NOT NEW.{column.sql} COLLATE BINARY"
+    if column.affinity in ("TEXT", "REAL"):  # these give equal numbers one type; in INTEGER, -2^63 and -2^63.0 are two
+        return test
+    return f"({test} OR typeof(OLD.{column.sql}) <> typeof(NEW.{column.sql}))"
