@@ -1,0 +1,196 @@
+"""The bundle file: its layout, and the seal that is checked before SQLite parses a byte. It knows nothing of the log.
+
+Layout (SPEC.md, section 7):
+
+    SQLite database | 16 bytes magic | 8 bytes length of the database | 32 bytes SHA-256 of all that stands before
+
+SQLite ignores bytes after its last page, so any tool opens the file. A reader works on a private copy of what it
+verified: the file cannot change, nor a journal appear beside it, between the check and the use.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from sqlite_sync.database import new_uuid, resource
+from sqlite_sync.errors import BundleError
+from sqlite_sync.tables import commas
+
+FORMAT = 1
+APPLICATION_ID = 0x53594E43  # "SYNC"
+MAGIC = b"sqlite-sync 001\n"
+SQLITE_MAGIC = b"SQLite format 3\x00"
+TRAILER_BYTES = len(MAGIC) + 8 + 32
+SUFFIX = ".bundle"
+UNFINISHED = ".part"
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRange:
+    """A device in a bundle: its operations are those with from_seq < seq <= to_seq."""
+
+    ordinal: int
+    device_id: bytes
+    from_seq: int
+    from_hlc: int
+    to_seq: int
+    to_hlc: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableDescription:
+    """A table in a bundle: column names by position, key columns in key order."""
+
+    number: int
+    name: str
+    columns: tuple[tuple[str, int], ...]
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """The positions of the key columns, in key order."""
+        keys = [(place, position) for position, (_, place) in enumerate(self.columns) if place]
+        return tuple(position for _, position in sorted(keys))
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a bundle says of itself."""
+
+    bundle_id: bytes
+    source_device_id: bytes
+    peer_device_id: bytes | None
+    created_at_ms: int
+    devices: tuple[DeviceRange, ...]
+    tables: tuple[TableDescription, ...]
+
+    @property
+    def total_operations(self) -> int:
+        """How many operations it carries."""
+        return sum(device.to_seq - device.from_seq for device in self.devices)
+
+
+def operations_table(number: int, columns: int) -> str:
+    """Render the table of operations of one described table."""
+    pairs = commas(f"v{i}, o{i}" for i in range(columns))
+    return f"CREATE TABLE operations_{number} (op INTEGER PRIMARY KEY, kind, base, hlc, {pairs})"
+
+
+def schema(tables: Iterable[TableDescription]) -> list[str]:
+    """Render the schema of a bundle with these tables."""
+    fixed = [
+        sql for (sql,) in scratch(resource("bundle.sql")).execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    ]
+    return [*fixed, *(operations_table(table.number, len(table.columns)) for table in tables)]
+
+
+@contextmanager
+def created(target: Path) -> Iterator[Path]:
+    """Give the name of a new file in the target's folder; after the block, seal it and rename it onto the target.
+
+    On any error the new file is removed, and what stood at the target stays.
+    """
+    if not target.parent.is_dir():
+        msg = f"cannot write {target}: there is no folder {target.parent}"
+        raise BundleError(msg)
+    part = target.parent / f".{target.name}.{new_uuid().hex()}{UNFINISHED}"
+    try:
+        part.touch(exist_ok=False)
+        yield part
+        _seal(part)
+        part.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        msg = f"cannot write {target}: {error.strerror or error}"
+        raise BundleError(msg) from error
+    finally:
+        for leftover in (part, part.with_name(part.name + "-journal")):
+            with suppress(OSError):
+                leftover.unlink(missing_ok=True)
+
+
+def _seal(path: Path) -> None:
+    """Append the trailer and bring the file to the disk."""
+    length = path.stat().st_size
+    head = MAGIC + length.to_bytes(8, "big")
+    digest = sha256()
+    with path.open("r+b") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+        digest.update(head)
+        file.write(head + digest.digest())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every system lets a folder be opened; the rename itself has happened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def copy_verified(path: Path, copy: Path) -> None:
+    """Copy a bundle's database while its seal is checked; BundleError says what is wrong with it."""
+    if not path.exists():
+        msg = f"there is no file {path}"
+        raise BundleError(msg)
+    if not path.is_file():
+        msg = f"{path} is not a file"
+        raise BundleError(msg)
+    with path.open("rb") as source, copy.open("wb") as target:
+        size = os.fstat(source.fileno()).st_size
+        if size == 0:
+            msg = f"{path} is empty: the copy was interrupted; fetch it again"
+            raise BundleError(msg)
+        length = max(size - TRAILER_BYTES, 0)
+        digest = sha256()
+        start = b""
+        remaining = length
+        while remaining and (chunk := source.read(min(_CHUNK_BYTES, remaining))):
+            start = start or chunk[: len(SQLITE_MAGIC)]
+            digest.update(chunk)
+            target.write(chunk)
+            remaining -= len(chunk)
+        trailer = source.read(TRAILER_BYTES + 1)
+    head = MAGIC + length.to_bytes(8, "big")
+    digest.update(head)
+    if trailer == head + digest.digest() and start == SQLITE_MAGIC:
+        return
+    raise BundleError(_diagnosis(path, start, trailer, length))
+
+
+def _diagnosis(path: Path, start: bytes, trailer: bytes, length: int) -> str:
+    """Say what is wrong with a file that does not verify."""
+    if not trailer.startswith(MAGIC):
+        if trailer.startswith(MAGIC[:12]):
+            return f"{path} is a bundle of another format: use a newer sqlite-sync-core to read it"
+        if start == SQLITE_MAGIC:
+            return (
+                f"{path} is no whole bundle: it does not end as one does; it was cut, extended, or is "
+                "some other SQLite file"
+            )
+        return f"{path} is not a bundle"
+    if trailer[len(MAGIC) : len(MAGIC) + 8] != length.to_bytes(8, "big"):
+        return f"{path} has another length than it had when it was written: fetch it again"
+    return f"{path} is damaged (its SHA-256 does not match): fetch it again"
+
+
+def scratch(sql: str) -> sqlite3.Connection:
+    """Make a database in memory with this schema."""
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(sql)
+    return connection
+
+
+def describe(rows: Sequence[tuple[int, str, Sequence[tuple[str, int]]]]) -> list[TableDescription]:
+    """Make descriptions from (number, name, columns)."""
+    return [TableDescription(number, name, tuple(columns)) for number, name, columns in rows]
