@@ -1,0 +1,368 @@
+"""From the log into the user's tables (SPEC.md, section 9).
+
+First a plan for each table, which decides; then everything is written at once: sets as they stand in the log, and the
+final rows of those that were contested.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlite_sync import app_triggers, capture, catalog, conflicts, contested, log
+from sqlite_sync.app_triggers import AppTrigger
+from sqlite_sync.codec import Row, Value
+from sqlite_sync.contested import Plan, Search
+from sqlite_sync.database import Database
+from sqlite_sync.errors import ConstraintError
+from sqlite_sync.log import Contexts
+from sqlite_sync.operation import Kind
+from sqlite_sync.tables import Column, Table, changed, commas, fold, logged, same_key
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """Which operations are new, and which old ones may be concurrent with them, as ranges of dot numbers.
+
+    With `only_forks`, the new ones are local writes: the table has them, and only rows that are forks are judged.
+    """
+
+    new: Sequence[tuple[int, int]]
+    window: Sequence[tuple[int, int]] = ()
+    only_forks: bool = False
+    most_rows: int = 0  # how many changed rows to list in each plan
+
+
+def apply(database: Database, tables: Sequence[Table], todo: Todo) -> list[Plan]:
+    """Bring operations that stand in the log into these tables, inside the caller's transaction."""
+    log.fill_ranges(database, "sync_new", todo.new)
+    log.fill_ranges(database, "sync_window", todo.window)
+    database.execute("SAVEPOINT sync_apply")
+    try:
+        plans = _apply(database, tables, todo, is_thorough=False)
+    except sqlite3.IntegrityError:
+        database.execute("ROLLBACK TO sync_apply")
+        plans = _apply(database, tables, todo, is_thorough=True)
+    database.execute("RELEASE sync_apply")
+    _drop_temporary(database, plans)
+    return plans
+
+
+def _apply(database: Database, tables: Sequence[Table], todo: Todo, *, is_thorough: bool) -> list[Plan]:
+    """Plan and write; the quick way takes inserts of one device for new rows, which REPLACE can make untrue."""
+    contexts = Contexts(database)
+    search = Search(only_forks=todo.only_forks, is_thorough=is_thorough)
+    plans = [contested.plan(database, table, contexts, search) for table in tables]
+    if todo.most_rows:
+        _list_rows(database, plans, todo.most_rows)
+    busy = [one for one in plans if one.simple or one.final]
+    if busy or any(one.has_contested for one in plans):  # forks decide which triggers capture needs
+        quiet, silent = _silence(database, tables, busy)
+        with capture.paused(database, [*tables, *silent]), app_triggers.silenced(database, quiet):
+            _write(database, busy, is_thorough=is_thorough)
+    return plans
+
+
+def _silence(database: Database, tables: Sequence[Table], busy: Sequence[Plan]) -> tuple[list[AppTrigger], list[Table]]:
+    """Return the application's triggers that must not fire, and other synced tables that those which fire write."""
+    enabled = catalog.enabled(database)
+    written = {one.table.name for one in busy}
+    decided = app_triggers.decide(database, [table.name for table in enabled]) if busy else []
+    ours = [trigger for trigger in decided if trigger.table_name in written]
+    reached = {name for trigger in ours if trigger.fires for name in trigger.writes}
+    known = {table.number for table in tables}
+    silent = [table for table in enabled if fold(table.name) in reached and table.number not in known]
+    return [trigger for trigger in ours if not trigger.fires], silent
+
+
+def _list_rows(database: Database, plans: Sequence[Plan], most: int) -> None:
+    """List the rows that the plans will change."""
+    for one in plans:
+        table = one.table
+        words = {
+            Kind.INSERT: "insert",
+            Kind.UPDATE: "update",
+            Kind.DELETE: "delete",
+            "I": "insert",
+            "U": "update",
+            "D": "delete",
+        }
+        sources = [(kind, commas(f"o.{c.new}" for c in table.key), _simple(one, Kind(kind))) for kind in one.simple]
+        final = [(action, _key_names(table), _final(table, action)) for action in one.final]
+        for what, keys, source in [*sources, *final]:
+            rows = database.execute(f"SELECT {keys} FROM {source} LIMIT {most - len(one.rows)}")
+            one.rows += [(words[what], tuple(key)) for key in rows]
+
+
+def apply_held(database: Database, table: Table) -> None:
+    """Apply operations that came before the table did."""
+    held = database.execute(
+        "SELECT low, high FROM sync_held WHERE table_no = ? ORDER BY low", (table.number,)
+    ).fetchall()
+    if held:
+        others = _without(log.ranges_after(log.clock(database), {}), held)
+        apply(database, [table], Todo(new=held, window=others))
+        database.execute("DELETE FROM sync_held WHERE table_no = ?", (table.number,))
+
+
+def _without(ranges: list[tuple[int, int]], held: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Cut the held ranges out of others."""
+    left = ranges
+    for low, high in held:
+        left = [
+            part
+            for first, last in left
+            for part in ((first, min(last, low - 1)), (max(first, high + 1), last))
+            if part[0] <= part[1]
+        ]
+    return sorted(set(left))
+
+
+def _write(database: Database, plans: Sequence[Plan], *, is_thorough: bool) -> None:
+    database.execute("SAVEPOINT sync_write")
+    _write_somehow(database, plans, is_thorough=is_thorough)
+    violated = _violations(database, plans)
+    if violated:  # what was violated before may stay so: look, and write again
+        database.execute("ROLLBACK TO sync_write")
+        _require_no_fresh(violated, _violations(database, plans))
+        _write_somehow(database, plans, is_thorough=is_thorough)
+    database.execute("RELEASE sync_write")
+
+
+def _write_somehow(database: Database, plans: Sequence[Plan], *, is_thorough: bool) -> None:
+    try:
+        _write_in_place(database, plans)
+    except sqlite3.IntegrityError:
+        if not is_thorough:
+            raise
+        database.execute("ROLLBACK TO sync_write")
+        _write_anew(database, plans)
+
+
+def _drop_temporary(database: Database, plans: Sequence[Plan]) -> None:
+    """Remove what planning and writing left in the temporary schema."""
+    for one in plans:
+        for name in ("contested", "final", "anew"):
+            database.execute(f"DROP TABLE IF EXISTS temp.sync_{name}_{one.table.number}")
+    database.execute("DROP TABLE temp.sync_new")
+    database.execute("DROP TABLE temp.sync_window")
+
+
+def _write_in_place(database: Database, plans: Sequence[Plan]) -> None:
+    """Delete, then update, then insert, so that a value is free before it is taken."""
+    for one in plans:
+        _delete(database, one)
+    for one in plans:
+        _update(database, one)
+    for one in plans:
+        _insert(database, one)
+
+
+def _delete(database: Database, one: Plan) -> None:
+    table = one.table
+    if expected := one.simple.get(Kind.DELETE, 0):
+        keys = commas(f"o.{c.new}" for c in table.key)
+        cursor = database.execute(
+            f"DELETE FROM {table.sql} WHERE {_in(table)} (SELECT {keys} FROM {_simple(one, Kind.DELETE)})"
+        )
+        _require_count(table, expected, cursor.rowcount)
+    if one.final.get("D"):
+        database.execute(
+            f"DELETE FROM {table.sql} WHERE {_in(table)} (SELECT {_key_names(table)} FROM {_final(table, 'D')})"
+        )
+
+
+def _update(database: Database, one: Plan) -> None:
+    table = one.table
+    if expected := one.simple.get(Kind.UPDATE, 0):
+        touched = _touched(database, one)
+        assignments = commas(_assignment(c, is_always=is_always) for c, is_always in touched)
+        read = dict.fromkeys([*table.key, *(column for column, _ in touched)])
+        needed = commas(f"o.{c.new}, o.{c.old}" for c in read)
+        cursor = database.execute(  # LIMIT: flattened into the update, the join would begin with the user's table
+            f"UPDATE OR ABORT {table.sql} AS t SET {assignments} "
+            f"FROM (SELECT {needed} FROM {_simple(one, Kind.UPDATE)} LIMIT -1) AS o "
+            f"WHERE {same_key(table, 't.{c.sql}', 'o.{c.new}')}"
+        )
+        _require_count(table, expected, cursor.rowcount)
+    if one.final.get("U"):
+        assignments = commas(f"{c.sql} = f.c{i}" for i, c in enumerate(table.columns))
+        same = " AND ".join(f"t.{c.sql} = f.k{i}" for i, c in enumerate(table.key))
+        database.execute(
+            f"UPDATE OR ABORT {table.sql} AS t SET {assignments} FROM temp.sync_final_{table.number} AS f WHERE "
+            f"f.action = 'U' AND {same}"
+        )
+
+
+def _insert(database: Database, one: Plan) -> None:
+    table, names = one.table, commas(c.sql for c in one.table.columns)
+    if one.simple.get(Kind.INSERT):
+        values = commas(map(logged, table.columns))
+        database.execute(f"INSERT OR ABORT INTO {table.sql} ({names}) SELECT {values} FROM {_simple(one, Kind.INSERT)}")
+    if one.final.get("I"):
+        database.execute(
+            f"INSERT OR ABORT INTO {table.sql} ({names}) "
+            f"SELECT {contested.value_names(table)} FROM {_final(table, 'I')}"
+        )
+
+
+def _touched(database: Database, one: Plan) -> list[tuple[Column, bool]]:
+    """List the columns that some update changes, and whether all of them do."""
+    columns = one.table.columns
+    counts = commas(f"count(*) FILTER (WHERE {changed(c, 'o.')})" for c in columns)
+    total, *found = database.execute(f"SELECT count(*), {counts} FROM {_simple(one, Kind.UPDATE)}").fetchone()
+    return [(c, count == total) for c, count in zip(columns, found, strict=True) if count] or [(columns[0], False)]
+
+
+def _assignment(column: Column, *, is_always: bool) -> str:
+    image = f"o.{column.new}" if is_always else _image(column)
+    return f"{column.sql} = {image}"
+
+
+def _image(column: Column) -> str:
+    """Render a column's value after an update `o` of the row `t`."""
+    return f"CASE WHEN {changed(column, 'o.')} THEN o.{column.new} ELSE t.{column.sql} END"
+
+
+def _write_anew(database: Database, plans: Sequence[Plan]) -> None:
+    """Delete every affected row, then insert the final ones: two rows may so exchange a UNIQUE value."""
+    for one in plans:
+        _stage(database, one)
+    for one in plans:
+        n = one.table.number
+        for source in (f"temp.sync_anew_{n}", _final(one.table, "D") if one.has_contested else None):
+            if source:
+                database.execute(
+                    f"DELETE FROM {one.table.sql} WHERE {_in(one.table)} (SELECT {_key_names(one.table)} FROM {source})"
+                )
+        if one.simple.get(Kind.DELETE):
+            keys = commas(f"o.{c.new}" for c in one.table.key)
+            database.execute(
+                f"DELETE FROM {one.table.sql} WHERE {_in(one.table)} (SELECT {keys} FROM {_simple(one, Kind.DELETE)})"
+            )
+    for one in plans:
+        _insert_staged(database, one.table)
+
+
+def _stage(database: Database, one: Plan) -> None:
+    """Compute the final images of all rows that are inserted or updated."""
+    table, n = one.table, one.table.number
+    keys = commas(f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(table.key))
+    database.execute(f"CREATE TEMP TABLE sync_anew_{n} ({keys}, {contested.value_names(table)})")
+    into = f"INSERT INTO temp.sync_anew_{n} SELECT"
+    key_values = commas(f"o.{c.new}" for c in table.key)
+    if one.simple.get(Kind.INSERT):
+        database.execute(f"{into} {key_values}, {commas(map(logged, table.columns))} FROM {_simple(one, Kind.INSERT)}")
+    if one.simple.get(Kind.UPDATE):
+        images = commas(map(_image, table.columns))
+        same = same_key(table, "t.{c.sql}", "o.{c.new}")
+        database.execute(
+            f"{into} {key_values}, {images} FROM {log.in_ranges('sync_new')} CROSS JOIN {table.sql} AS "
+            f"t WHERE {_simple_where(one, Kind.UPDATE)} AND {same}"
+        )
+    if one.has_contested:
+        database.execute(
+            f"{into} {_key_names(table)}, {contested.value_names(table)} FROM temp.sync_final_{n} WHERE action <> 'D'"
+        )
+
+
+def _insert_staged(database: Database, table: Table) -> None:
+    names, n = commas(c.sql for c in table.columns), table.number
+    try:
+        database.execute(
+            f"INSERT OR ABORT INTO {table.sql} ({names}) SELECT {contested.value_names(table)} FROM temp.sync_anew_{n}"
+        )
+    except sqlite3.IntegrityError as error:
+        row = _first_refused(database, table)
+        msg = (
+            f"{error}: the row {row} of {table.name} and a row of this device cannot both stand; the "
+            "import changed nothing. "
+            "Change or delete the row of this device that is in the way, and import again"
+        )
+        raise ConstraintError(msg) from error
+
+
+def _first_refused(database: Database, table: Table) -> dict[str, Value]:
+    """Find the row at which the insert failed."""
+    names = commas(c.sql for c in table.columns)
+    for (rowid,) in database.execute(f"SELECT rowid FROM temp.sync_anew_{table.number}").fetchall():
+        one = f"SELECT {contested.value_names(table)} FROM temp.sync_anew_{table.number} WHERE rowid = {rowid}"
+        try:
+            database.execute(f"INSERT OR ABORT INTO {table.sql} ({names}) {one}")
+        except sqlite3.IntegrityError:
+            image = conflicts.named(table, database.execute(one).fetchone()) or {}
+            return {c.name: image[c.name] for c in table.key}
+    return {}
+
+
+def _violations(database: Database, plans: Sequence[Plan]) -> dict[tuple[str, str], list[Row]]:
+    """Return rows without their parent, by (child, parent), as far as these plans can have made them."""
+    written = {fold(one.table.name) for one in plans}
+    violated: dict[tuple[str, str], list[Row]] = {}
+    for child, parents in _references(database).items():
+        if fold(child) in written or parents & written:
+            for rowid, parent, fkid in _orphans(database, child):
+                violated.setdefault((child, parent), []).append((rowid, fkid))
+    return violated
+
+
+def _orphans(database: Database, child: str) -> list[tuple[int | None, str, int]]:
+    try:
+        return database.execute(
+            "SELECT c.rowid, c.parent, c.fkid FROM pragma_foreign_key_check(?) AS c "
+            "WHERE EXISTS (SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = c.parent COLLATE NOCASE)",
+            (child,),
+        ).fetchall()
+    except sqlite3.OperationalError:  # the reference itself is wrong (foreign key mismatch): SQLite enforces nothing
+        return []
+
+
+def _require_no_fresh(
+    violated: Mapping[tuple[str, str], list[Row]], earlier: Mapping[tuple[str, str], list[Row]]
+) -> None:
+    for (child, parent), rows in violated.items():
+        fresh = len(rows) - len(earlier.get((child, parent), ()))  # counted: a rewritten row may have got another rowid
+        if fresh > 0:
+            msg = (
+                f"FOREIGN KEY constraint failed: {fresh} row(s) of {child} refer to rows of {parent} "
+                "that the other side deleted; the import "
+                "changed nothing. Bring the parents back or delete the children on one device, and sync again"
+            )
+            raise ConstraintError(msg)
+
+
+def _references(database: Database) -> dict[str, set[str]]:
+    rows = database.execute(
+        'SELECT t.name, lower(f."table") FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name) AS f '
+        "WHERE t.schema = 'main' AND t.type = 'table'"
+    )
+    found: dict[str, set[str]] = {}
+    for child, parent in rows:
+        found.setdefault(child, set()).add(parent)
+    return found
+
+
+def _require_count(table: Table, expected: int, found: int) -> None:
+    if found != expected:
+        raise contested.disagreement(table, expected - found)
+
+
+def _simple_where(one: Plan, kind: Kind) -> str:
+    return f"o.table_no = {one.table.number} AND o.kind = {kind:d}{contested.uncontested(one)}"
+
+
+def _simple(one: Plan, kind: Kind) -> str:
+    return f"{log.in_ranges('sync_new')} WHERE {_simple_where(one, kind)}"
+
+
+def _final(table: Table, action: str) -> str:
+    return f"temp.sync_final_{table.number} WHERE action = '{action}'"
+
+
+def _in(table: Table) -> str:
+    return f"({commas(c.sql for c in table.key)}) IN"
+
+
+def _key_names(table: Table) -> str:
+    return commas(f"k{i}" for i in range(len(table.key)))

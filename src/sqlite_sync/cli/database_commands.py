@@ -1,0 +1,192 @@
+"""The commands on one database: prepare it, look at it, mend it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from sqlite_sync import Operation, SyncEngine
+from sqlite_sync.cli.group import (
+    database_argument,
+    examples,
+    existing,
+    full_option,
+    json_option,
+    opened,
+    print_json,
+    require_synced,
+    say,
+    synced_name,
+    table_option,
+    view_of,
+)
+from sqlite_sync.cli.values import machine, operation_fields, printable
+from sqlite_sync.cli.views import count
+
+SHORT_REACH = 10_000  # operations that are held in memory at once
+
+
+@click.command(epilog=examples("sqlite-sync init notes.db", "sqlite-sync init --create new.db"))
+@database_argument
+@click.option("--create", is_flag=True, help="Make an empty database if there is none.")
+@json_option
+def init(*, database: Path, create: bool, as_json: bool) -> None:
+    """Prepare a database for syncing, and print its device id.
+
+    Your tables are not touched. Doing it again changes nothing. Where several devices begin from copies of one file,
+    copy it first and prepare each copy.
+    """
+    if create and not database.exists():
+        database.touch(exist_ok=False)
+    with existing(database) as engine:
+        device_id = engine.initialize()
+    if as_json:
+        print_json({"path": str(database), "device_id": device_id.hex()})
+    else:
+        click.echo(device_id.hex())
+
+
+@click.command(epilog=examples("sqlite-sync enable notes.db notes tags"))
+@database_argument
+@click.argument("tables", metavar="TABLE...", nargs=-1, required=True)
+@json_option
+def enable(*, database: Path, tables: tuple[str, ...], as_json: bool) -> None:
+    """Begin to capture every change of these tables.
+
+    Any program can go on writing to them. Rows that are there already are taken in as the baseline.
+    """
+    rows: dict[str, int] = {}
+    with opened(database) as engine:
+        for table in tables:
+            rows[table] = engine.enable_sync_for_table(table)
+            if not as_json:
+                click.echo(printable(f"{table}: enabled, {count(rows[table], 'row')} taken in as the baseline"))
+    if as_json:
+        print_json({"baseline_rows": rows})
+
+
+@click.command(epilog=examples("sqlite-sync disable notes.db drafts"))
+@database_argument
+@click.argument("table", metavar="TABLE")
+def disable(*, database: Path, table: str) -> None:
+    """Cease to capture a table; its log stays."""
+    with opened(database) as engine:
+        engine.disable_sync_for_table(table)
+    click.echo(printable(f"{table}: disabled"))
+
+
+@click.command(epilog=examples("sqlite-sync status notes.db", "sqlite-sync status notes.db --json"))
+@database_argument
+@full_option
+@json_option
+def status(*, database: Path, full: bool, as_json: bool) -> None:
+    """Show a database's device id, tables, conflicts and peers."""
+    with opened(database) as engine:
+        found = engine.status()
+        if as_json:
+            print_json(machine(found))
+        else:
+            view_of(database, engine, full=full).status(found)
+
+
+@click.command(epilog=examples("sqlite-sync log notes.db", "sqlite-sync log notes.db --table tags --limit 0 --json"))
+@database_argument
+@table_option
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=20,
+    show_default=True,
+    help="Only the last so many; 0: all.",
+)
+@full_option
+@json_option
+def log(*, database: Path, table: str | None, limit: int, full: bool, as_json: bool) -> None:
+    """Show the operations, in the order that all devices share.
+
+    The last one is the newest. With --json, each is one line.
+    """
+    with opened(database) as engine:
+        name = synced_name(engine, table)
+        view = view_of(database, engine, full=full)
+        is_empty = True
+        for operation in last_operations(engine, name, limit) if limit else engine.operations(name):
+            is_empty = False
+            if as_json:
+                print_json(operation_fields(operation), indent=None)
+            else:
+                view.operation(operation)
+        if is_empty:
+            require_synced(engine, name)
+
+
+def last_operations(engine: SyncEngine, table: str | None, limit: int) -> Sequence[Operation]:
+    """Read the end of the log, at the cost of the end where that is enough.
+
+    The last N operations of all are among the last N of each device.
+    """
+    reach = limit
+    while reach <= SHORT_REACH:
+        since = {device_id: max(seq - reach, 0) for device_id, seq in engine.get_vector_clock().items()}
+        newest = deque(engine.operations(since=since), maxlen=reach)
+        found = [operation for operation in newest if table in (None, operation.table_name)]
+        if len(found) >= limit or len(newest) < reach:
+            return found[-limit:]
+        reach *= 8
+    return deque(engine.operations(table), maxlen=limit)
+
+
+@click.command(epilog=examples("sqlite-sync reconcile notes.db", "sqlite-sync reconcile notes.db notes"))
+@database_argument
+@click.argument("table", metavar="[TABLE]", required=False)
+@json_option
+def reconcile(*, database: Path, table: str | None, as_json: bool) -> None:
+    """Write into the log what changed while nothing was captured.
+
+    Needed after a table was rebuilt or altered; `status` and every other command say so.
+    """
+    with opened(database) as engine:
+        written = engine.reconcile(table)
+    if as_json:
+        print_json({"operations": written})
+    else:
+        click.echo(f"{count(written, 'operation')} written")
+
+
+@click.command(epilog=examples("sqlite-sync renew restored.db", "sqlite-sync renew copy.db refused.bundle"))
+@database_argument
+@click.argument("bundle_file", metavar="[BUNDLE]", type=click.Path(path_type=Path), required=False)
+@json_option
+def renew(*, database: Path, bundle_file: Path | None, as_json: bool) -> None:
+    """Give a copied or restored database a device id of its own.
+
+    Name the bundle that was refused, if there was one: what was written since the copy then becomes the new device's.
+    """
+    with opened(database) as engine:
+        device_id = engine.renew_device(bundle_file)
+    if as_json:
+        print_json({"path": str(database), "device_id": device_id.hex()})
+    else:
+        click.echo(device_id.hex())
+
+
+@click.command(epilog=examples("sqlite-sync uninstall notes.db", "sqlite-sync uninstall notes.db --yes"))
+@database_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def uninstall(*, database: Path, yes: bool) -> None:
+    """Remove sqlite-sync from a database; your tables stay.
+
+    The log goes, and with it what no other device has yet and every open conflict. It asks first.
+    """
+    with opened(database) as engine:
+        if not yes:
+            found = engine.status()
+            lost = f"{count(found.operations, 'operation')} and {count(found.open_conflicts, 'open conflict')}"
+            say(f"This removes the log of {database}: {lost}. Your tables stay as they are.")
+            click.confirm("Go on?", abort=True, err=True)
+        engine.uninstall()
+    click.echo(printable(f"{database}: sqlite-sync is removed"))

@@ -1,0 +1,457 @@
+"""What the reports of the command line look like to people."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.box import MINIMAL
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sqlite_sync import (
+    BundleInfo,
+    Conflict,
+    FileNote,
+    FolderResult,
+    Images,
+    ImportResult,
+    Operation,
+    Status,
+    TableChange,
+    TableStatus,
+    Value,
+)
+from sqlite_sync.cli.values import (
+    clipped,
+    excerpts,
+    is_baseline,
+    printable,
+    short_conflict,
+    short_device,
+    shown,
+)
+
+LABEL = "bold"
+FAINT = "dim"
+GOOD = "green"
+ALERT = "yellow"
+CELL_WIDTH = 160  # characters of a value in a conflict, without --full
+CHANGE_WIDTH = 32  # characters of a value in the log, without --full
+LINE_LIMIT = 20  # rows, conflicts or files in one list, without --full
+NO_ROW = "(no row)"
+
+Image = Mapping[str, Value]
+Line = str | Text
+
+
+@dataclass(frozen=True)
+class View:
+    """A terminal, the database in question, and whether ids and values are shown whole."""
+
+    console: Console
+    database: Path | None = None
+    own_id: bytes | None = None
+    full: bool = False
+
+    # Words
+
+    def device(self, device_id: bytes) -> str:
+        """Name a device."""
+        name = device_id.hex() if self.full else short_device(device_id)
+        if device_id == self.own_id:
+            return f"{name} (this device)"
+        return f"{name} (baseline)" if is_baseline(device_id) else name
+
+    def conflict_name(self, conflict: Conflict) -> str:
+        """Name a conflict so that `resolve` understands it."""
+        return conflict.conflict_id.hex() if self.full else short_conflict(conflict.conflict_id)
+
+    def command(self, name: str, *rest: str) -> str:
+        """Spell a command for this database, to be copied."""
+        return " ".join(["sqlite-sync", name, shlex.quote(str(self.database)), *rest])
+
+    # Parts
+
+    def line(self, text: Line = "", style: str = "") -> None:
+        """Print a line that is not broken, however long."""
+        self.console.print(text if isinstance(text, Text) else Text(text, style), soft_wrap=True)
+
+    def facts(self, facts: Iterable[tuple[str, Line]]) -> None:
+        """Print labels and what they stand for, side by side."""
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style=LABEL, no_wrap=True)
+        grid.add_column(overflow="fold")
+        for label, what in facts:
+            grid.add_row(label, what if isinstance(what, Text) else Text(what))
+        self.console.print(grid)
+
+    def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: int) -> None:
+        """Print a table whose last columns are numbers."""
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style=LABEL)
+        for place, head in enumerate(heads):
+            is_number = place >= len(heads) - numbers
+            table.add_column(head, justify="right" if is_number else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        self.console.print(table)
+
+    # Status
+
+    def status(self, status: Status) -> None:
+        """Show where a database stands."""
+        own = status.own_operations
+        self.line(printable(str(status.path)), LABEL)
+        self.facts(
+            [
+                ("device", status.device_id.hex()),
+                ("operations", f"{status.operations:,} known here, {own:,} of them written here"),
+                *_labelled("tables", self._table_lines(status)),
+                ("conflicts", self.open_conflicts(status.open_conflicts)),
+                *([("held", _held(status.held_operations))] if status.held_operations else []),
+                *_labelled("peers", self._peer_lines(status)),
+                *_labelled("triggers", self._trigger_lines(status)),
+            ]
+        )
+
+    def _table_lines(self, status: Status) -> list[Line]:
+        if not status.tables:
+            return [f"none yet: {self.command('enable', 'TABLE')}"]
+        return [self._table_line(table) for table in status.tables]
+
+    def _table_line(self, table: TableStatus) -> Line:
+        if table.problem is None:
+            return printable(table.name)
+        remedy = self.command("reconcile", shlex.quote(table.name))
+        return Text(printable(f"{table.name}: {table.problem}; to mend it: {remedy}"), ALERT)
+
+    def open_conflicts(self, number: int) -> Line:
+        """Say how many conflicts are open, and how to see them."""
+        return Text(f"{number:,} open: {self.command('conflicts')}", ALERT) if number else Text("none", GOOD)
+
+    def _peer_lines(self, status: Status) -> list[Line]:
+        if not status.peers:
+            return ["none heard of yet"]
+        return [f"{self.device(peer.device_id)}: {_lacks(peer.lacks)}" for peer in status.peers]
+
+    def _trigger_lines(self, status: Status) -> list[Line]:
+        return [
+            printable(
+                f"{trigger.name} on {trigger.table_name}: {'fires' if trigger.fires else 'does not fire'} on import"
+                f" ({trigger.reason})"
+            )
+            for trigger in status.triggers
+        ]
+
+    # Operations
+
+    def operation(self, operation: Operation) -> None:
+        """Show an operation on two lines."""
+        dot = f"{self._author(operation.device_id)}:{operation.seq}"
+        head = Text.assemble(
+            (f"{moment(operation.time_ms):<19}", FAINT),
+            "  ",
+            f"{dot:<13}  {operation.kind:<6}  ",
+            (printable(operation.table_name), LABEL),
+            f"  {self.key(operation.row_pk)}",
+        )
+        self._fitted(head)
+        if changes := self._changes(operation):
+            self._fitted(Text(" " * 21 + changes))
+
+    def _author(self, device_id: bytes) -> str:
+        return device_id.hex() if self.full else short_device(device_id)
+
+    def _fitted(self, text: Text) -> None:
+        if self.full:
+            self.line(text)
+        else:
+            self.console.print(text, no_wrap=True, overflow="ellipsis")
+
+    def _changes(self, operation: Operation) -> str:
+        if operation.kind == "update":
+            pairs = operation.new.items()
+            return ", ".join(
+                f"{printable(n)}: {self._brief(operation.old.get(n))} → {self._brief(v)}" for n, v in pairs
+            )
+        if operation.kind in {"insert", "resolve"}:
+            values = {name: value for name, value in operation.new.items() if name not in operation.row_pk}
+            return ", ".join(f"{printable(name)}: {self._brief(value)}" for name, value in values.items())
+        return ""
+
+    def _brief(self, value: Value) -> str:
+        return shown(value) if self.full else clipped(shown(value), CHANGE_WIDTH)
+
+    def key(self, row_pk: Image) -> str:
+        """Name a row by its key."""
+        return ", ".join(f"{printable(name)}={self._brief_key(value)}" for name, value in row_pk.items())
+
+    def _brief_key(self, value: Value) -> str:
+        return shown(value) if self.full else clipped(shown(value), 40)
+
+    # Bundles
+
+    def bundle(self, info: BundleInfo, rows: Sequence[Operation]) -> None:
+        """Show what is in a bundle."""
+        peer = "anyone" if info.peer_device_id is None else self.device(info.peer_device_id)
+        self.line(printable(str(info.path)), LABEL)
+        self.facts(
+            [
+                ("bundle", f"{self._author(info.bundle_id)}, format {info.format_version}, {info.size_bytes:,} bytes"),
+                ("from", f"device {self.device(info.source_device_id)}, {moment(info.created_at_ms)}"),
+                ("for", peer if info.peer_device_id is None else f"device {peer}"),
+                ("operations", f"{info.total_operations:,}" if info.total_operations else "none: an acknowledgement"),
+            ]
+        )
+        self._bundle_devices(info)
+        self._bundle_tables(info)
+        self._bundle_rows(info, rows)
+
+    def _bundle_devices(self, info: BundleInfo) -> None:
+        self.line()
+        rows = [
+            (self.device(device), f"{low + 1:,} to {high:,}" if high > low else "none", f"{high:,}")
+            for device, low, high in info.devices
+        ]
+        self.table(("device", "carries operations", "source holds"), rows, numbers=2)
+
+    def _bundle_tables(self, info: BundleInfo) -> None:
+        if not info.tables:
+            return
+        self.line()
+        rows = []
+        for table in info.tables:
+            columns = ", ".join(f"{printable(name)}{'*' if name in table.key else ''}" for name in table.columns)
+            counts = (table.inserts, table.updates, table.deletes, table.resolutions)
+            rows.append((printable(table.name), columns, *(f"{number:,}" for number in counts)))
+        self.table(("table", "columns (*: key)", "insert", "update", "delete", "resolve"), rows, numbers=4)
+
+    def _bundle_rows(self, info: BundleInfo, rows: Sequence[Operation]) -> None:
+        if not rows:
+            return
+        self.line()
+        for operation in rows:
+            self.operation(operation)
+        if more := info.total_operations - len(rows):
+            self.line(f"… and {count(more, 'more operation')}: --limit 0 shows all", FAINT)
+
+    # Imports
+
+    def imported(self, name: str, result: ImportResult) -> None:
+        """Show what one import did, or would do."""
+        source = self.device(result.source_device_id)
+        self.line(
+            Text.assemble((printable(name), LABEL), f": {count(result.total_operations, 'operation')} from {source}")
+        )
+        if result.skipped:
+            self.line("  was imported before; nothing to do")
+            return
+        for line in self.import_lines(result):
+            self.line(Text("  ").append(line))
+
+    def import_lines(self, result: ImportResult) -> list[Line]:
+        """Say in lines what an import changed."""
+        lines: list[Line] = [_import_counts(result)]
+        lines += [f"{printable(change.table_name)}: {_changes(result, change)}" for change in result.changes]
+        rows = [f"would {row.change} {printable(row.table_name)} {self.key(row.row_pk)}" for row in result.rows]
+        lines += self.capped(rows)
+        lines += self._opened_conflicts(result)
+        lines += [f"note: {printable(note)}" for note in result.notes]
+        return lines
+
+    def _opened_conflicts(self, result: ImportResult) -> list[Line]:
+        verb = "would open" if result.dry_run else "opened"
+        shows = "would show" if result.dry_run else "now shows"
+        opened = [
+            f"{verb} conflict {self.conflict_name(conflict)}: {conflict.kind} in {printable(conflict.table_name)}"
+            f" {self.key(conflict.row_pk)}"
+            for conflict in result.conflicts
+        ]
+        overridden = [
+            f"{printable(row.table_name)} {self.key(row.row_pk)}: {shows} the other device's version"
+            for row in result.overridden
+        ]
+        return [Text(str(line), ALERT) for line in (*self.capped(opened), *self.capped(overridden))]
+
+    def capped(self, lines: Sequence[Line]) -> list[Line]:
+        """Leave out what is too much to read at once."""
+        if self.full or len(lines) <= LINE_LIMIT:
+            return list(lines)
+        return [*lines[:LINE_LIMIT], f"… and {len(lines) - LINE_LIMIT:,} more: --full shows them"]
+
+    def folder(self, result: FolderResult, open_conflicts: int) -> None:
+        """Show what an exchange through a folder did."""
+        others = [member for member in result.members if member != self.own_id]
+        self.facts(
+            [
+                ("received", self._received(result)),
+                ("sent", _sent(result, len(others))),
+                ("conflicts", self.open_conflicts(open_conflicts)),
+                *_labelled("details", self._folder_details(result)),
+                *_labelled("waiting", self.capped(_file_notes(result.waiting))),
+                *_labelled("refused", [Text(str(line), ALERT) for line in self.capped(_file_notes(result.refused))]),
+                *_labelled("ignored", self.capped(_file_notes(result.ignored))),
+            ]
+        )
+
+    def _received(self, result: FolderResult) -> str:
+        taken = [each for each in result.imported if not each.skipped]
+        news = sum(each.total_operations - each.duplicate_count for each in taken)
+        if not news:
+            return "nothing new"
+        sources = ", ".join(self.device(each) for each in sorted({each.source_device_id for each in taken}))
+        return f"{count(len(taken), 'bundle')}, {count(news, 'new operation')} from {sources}"
+
+    def _folder_details(self, result: FolderResult) -> list[Line]:
+        return [
+            line
+            for each in result.imported
+            if each.changes or each.conflicts or each.overridden or each.notes
+            for line in self.import_lines(each)[1:]
+        ]
+
+    # Conflicts
+
+    def conflict(self, conflict: Conflict, images: Images) -> None:
+        """Show the versions of a row side by side."""
+        self.console.print(
+            Text.assemble(
+                ("Conflict ", LABEL),
+                (self.conflict_name(conflict), f"{LABEL} {ALERT}"),
+                f"  {conflict.kind} in ",
+                (printable(conflict.table_name), LABEL),
+                f"\nrow {self.key(conflict.row_pk)}\n",
+            )
+        )
+        table = Table(box=MINIMAL, header_style="", show_edge=False, pad_edge=False, padding=(0, 1))
+        for head in self._version_heads(conflict):
+            table.add_column(head, overflow="fold")
+        for cells in self._version_rows(images):
+            table.add_row(*cells)
+        self.console.print(table)
+
+    def _version_heads(self, conflict: Conflict) -> list[Text]:
+        local = self._written(conflict.local_device_id, conflict.local_time_ms)
+        remote = self._written(conflict.remote_device_id, conflict.remote_time_ms)
+        return [
+            Text.assemble(("column", LABEL), "\n\n\n"),  # as many lines as the others, or rich moves it down
+            Text.assemble(("base", LABEL), "\nbefore both\n\n"),
+            Text.assemble(("local", f"{LABEL} {GOOD}"), "\nin the table now\n", local),
+            Text.assemble(("remote", f"{LABEL} {ALERT}"), "\nthe other version\n", remote),
+        ]
+
+    def _written(self, device_id: bytes, time_ms: int) -> str:
+        author = "this device" if device_id == self.own_id else self.device(device_id)
+        return f"{author}\n{moment(time_ms)}"
+
+    def _version_rows(self, images: Images) -> Iterable[list[Text]]:
+        versions = (images.base, images.local, images.remote)
+        for place, name in enumerate(differing(images)):
+            texts = [_cell(version, name, is_first=place == 0) for version in versions]
+            if not self.full:
+                texts = _cut(texts, versions, name)
+            styles = (FAINT, GOOD, ALERT)
+            yield [Text(printable(name)), *(Text(text, style) for text, style in zip(texts, styles, strict=True))]
+
+    def conflicts_end(self, number: int) -> None:
+        """Say how to go on."""
+        if not number:
+            self.line("no open conflicts", GOOD)
+            return
+        self.line(f"{count(number, 'open conflict')}. To close one, choose the version that stands:")
+        self.line(f"  {self.command('resolve', 'ID', 'local|remote|delete')}")
+
+
+def _cut(texts: Sequence[str], versions: Sequence[Image | None], name: str) -> list[str]:
+    """Cut long values; where one version is no row, the other is compared with the base."""
+    compared = [text for text, version in zip(texts, versions, strict=True) if version is not None][-2:]
+    sizes = [_size(version, name) for version in versions]
+    return [text + size for text, size in zip(excerpts(texts, compared, CELL_WIDTH), sizes, strict=True)]
+
+
+def differing(images: Images) -> list[str]:
+    """Name the columns in which the two versions differ, or all where that tells nothing."""
+    live = [image for image in (images.local, images.remote) if image is not None]
+    sides = live if len(live) > 1 else [*live, *([images.base] if images.base is not None else [])]
+    names = list(dict.fromkeys(name for image in sides for name in image))
+    unlike = [name for name in names if len(sides) > 1 and not _same(*(side.get(name) for side in sides))]
+    return unlike or names
+
+
+def _same(one: Value, other: Value) -> bool:
+    return type(one) is type(other) and one == other
+
+
+def _cell(version: Image | None, name: str, *, is_first: bool) -> str:
+    if version is None:
+        return NO_ROW if is_first else ""
+    return shown(version[name], keep="\n") if name in version else "(no column)"
+
+
+def _size(version: Image | None, name: str) -> str:
+    """Say how long a BLOB is that may have been cut."""
+    value = version.get(name) if version else None
+    return f"\n({len(value):,} bytes)" if isinstance(value, bytes) and len(value) * 2 > CELL_WIDTH else ""
+
+
+def moment(time_ms: int) -> str:
+    """Write a time for people, in their time zone."""
+    if time_ms <= 0:
+        return "baseline"
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number of things."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _labelled(label: str, lines: Sequence[Line]) -> list[tuple[str, Line]]:
+    return [(label if place == 0 else "", line) for place, line in enumerate(lines)]
+
+
+def _held(number: int) -> str:
+    return f"{count(number, 'operation')} for tables or columns that are not enabled here"
+
+
+def _lacks(number: int) -> str:
+    return f"has not acknowledged {count(number, 'operation')}" if number else "has everything"
+
+
+def _import_counts(result: ImportResult) -> str:
+    new = result.total_operations - result.duplicate_count
+    parts = [f"{new:,} new", f"{result.duplicate_count:,} known already"]
+    if result.held_count:
+        parts.append(f"{result.held_count:,} held")
+    return ", ".join(parts)
+
+
+def _changes(result: ImportResult, change: TableChange) -> str:
+    numbers = {"insert": change.inserted, "update": change.updated, "delete": change.deleted}
+    if result.dry_run:
+        return "would " + (
+            ", ".join(f"{verb} {count(number, 'row')}" for verb, number in numbers.items() if number) or "not change"
+        )
+    past = {"insert": "inserted", "update": "updated", "delete": "deleted"}
+    return (
+        ", ".join(f"{count(number, 'row')} {past[verb]}" for verb, number in numbers.items() if number)
+        or "no row changed"
+    )
+
+
+def _sent(result: FolderResult, others: int) -> str:
+    if result.written is None:
+        return "nothing new"
+    return "1 bundle" if others else "1 bundle; no other device has used this folder yet"
+
+
+def _file_notes(notes: Iterable[FileNote]) -> list[str]:
+    """Say what was left where it is; most reasons name the file themselves."""
+    return [
+        printable(note.reason if note.path.name in note.reason else f"{note.path.name}: {note.reason}")
+        for note in notes
+    ]

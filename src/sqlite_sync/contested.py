@@ -1,0 +1,289 @@
+"""Which rows new operations touch that somebody else touched too, and what becomes of them (SPEC.md, section 9).
+
+The new operations stand in the log already, as the ranges in temp.sync_new; those that may be concurrent with them as
+the ranges in temp.sync_window. Rows that one new operation alone touches need no look: they go into the table as
+sets. The few others, the *contested* ones, are judged one by one in pure code; their final rows are left in
+temp.sync_final_<n>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from sqlite_sync import conflicts, log
+from sqlite_sync.codec import Row, Value
+from sqlite_sync.conflicts import Fork
+from sqlite_sync.database import Database
+from sqlite_sync.errors import SchemaError
+from sqlite_sync.log import Contexts
+from sqlite_sync.operation import Kind, ordinal_of
+from sqlite_sync.tables import Table, commas, mark, same_key, same_native
+from sqlite_sync.verdict import Image, MissingParentError, RowOperation, after, before, is_chain, judge, same_image
+
+_BATCH_ROWS = 1000
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be done to one table: rows per kind that go as sets, and final rows per action that were judged."""
+
+    table: Table
+    has_contested: bool = False
+    simple: dict[int, int] = field(default_factory=dict)
+    final: dict[str, int] = field(default_factory=dict)
+    opened: list[tuple[bytes, int, int]] = field(default_factory=list)
+    overridden: list[Row] = field(default_factory=list)
+    rows: list[tuple[str, Row]] = field(default_factory=list)
+
+    def count(self, kind: Kind, action: str) -> int:
+        """Count the rows that this plan inserts, updates or deletes."""
+        return self.simple.get(kind, 0) + self.final.get(action, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which rows to look for: only forks; or, thoroughly, also inserts of rows that are there already."""
+
+    only_forks: bool = False
+    is_thorough: bool = False
+
+
+def plan(database: Database, table: Table, contexts: Contexts, search: Search) -> Plan:
+    """Find out what the new operations mean for a table; writes forks and conflicts, not yet the table."""
+    one = Plan(table)
+    kinds = {} if search.only_forks else _kinds(database, table, "")
+    one.has_contested = _find_contested(database, table, kinds, search)
+    if one.has_contested:
+        _judge_contested(database, one, contexts)
+        one.simple = {} if search.only_forks else _kinds(database, table, uncontested(one))
+    else:
+        one.simple = kinds
+    return one
+
+
+def _kinds(database: Database, table: Table, where: str) -> dict[int, int]:
+    counts = commas(f"count(*) FILTER (WHERE o.kind = {kind:d})" for kind in Kind)  # cheaper than GROUP BY
+    found = database.execute(
+        f"SELECT {counts} FROM {log.in_ranges('sync_new')} WHERE o.table_no = {table.number}{where}"
+    ).fetchone()
+    return {kind: count for kind, count in zip(Kind, found, strict=True) if count}
+
+
+def uncontested(one: Plan) -> str:
+    """Render the condition that leaves contested rows out."""
+    if not one.has_contested:
+        return ""
+    same = same_native("c", one.table, "o")
+    return f" AND NOT EXISTS (SELECT 1 FROM temp.sync_contested_{one.table.number} AS c WHERE {same})"
+
+
+def _find_contested(database: Database, table: Table, kinds: Mapping[int, int], search: Search) -> bool:
+    """Fill the table of contested keys; tell whether there are any."""
+    n, keys = table.number, table.key
+    new = f"{log.in_ranges('sync_new')} WHERE o.table_no = {n}"
+    collated = commas(f"o.{c.new} COLLATE {c.collation}" for c in keys)
+    sources: list[str] = []
+    if kinds and (search.is_thorough or set(kinds) - {Kind.INSERT} or _has_several_devices(database, n)):
+        sources.append(f"SELECT {collated} FROM {new} GROUP BY {collated} HAVING count(*) > 1")
+        sources.append(f"SELECT {collated} FROM {new} AND (o.kind >= {Kind.RESOLVE:d} OR o.base IS NOT NULL)")
+    if kinds and search.is_thorough:
+        there = f"SELECT 1 FROM {table.sql} AS t WHERE {same_key(table, 't.{c.sql}', 'o.{c.new}')}"
+        sources.append(f"SELECT {collated} FROM {new} AND o.kind = {Kind.INSERT:d} AND EXISTS ({there})")
+    if kinds and _touches(database, "sync_window", n):
+        window = f"{log.in_ranges('sync_window')} WHERE o.table_no = {n}"
+        sources.append(
+            f"SELECT {collated} FROM {new} INTERSECT SELECT {commas(f'o.{c.new}' for c in keys)} FROM {window}"
+        )
+    if conflicts.has_forks(database, table):
+        sources.append(
+            f"SELECT {collated} FROM {log.in_ranges('sync_new')} CROSS JOIN main.sync_keys_{n} AS k "
+            f"WHERE o.table_no = {n} AND {same_native('k', table, 'o')}"
+        )
+    names = commas(f"k{i}" for i in range(len(keys)))
+    typed = commas(f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(keys))
+    database.execute(f"CREATE TEMP TABLE sync_contested_{n} (row INTEGER PRIMARY KEY, {typed}, UNIQUE ({names}))")
+    for source in sources:
+        database.execute(f"INSERT OR IGNORE INTO temp.sync_contested_{n} ({names}) {source}")
+    return bool(database.one(f"SELECT EXISTS (SELECT 1 FROM temp.sync_contested_{n})"))
+
+
+def _has_several_devices(database: Database, number: int) -> bool:
+    rows = database.execute(
+        f"SELECT r.low FROM temp.sync_new AS r WHERE EXISTS (SELECT 1 FROM main.sync_operations AS o "
+        f"WHERE o.op BETWEEN r.low AND r.high AND o.table_no = {number}) LIMIT 2"
+    )
+    return len(rows.fetchall()) > 1
+
+
+def _touches(database: Database, ranges: str, number: int) -> bool:
+    return bool(database.one(f"SELECT EXISTS (SELECT 1 FROM {log.in_ranges(ranges)} WHERE o.table_no = {number})"))
+
+
+@dataclass(slots=True)
+class _Contested:
+    """One contested row: what the table holds, its fork if it is one, and operations with whether each is new."""
+
+    current: Image
+    fork: int | None
+    base: Image
+    listed: list[RowOperation]
+    old: list[RowOperation]
+    new: list[RowOperation]
+
+
+def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
+    table, forks = one.table, list[Fork]()
+    devices = log.device_ids(database)
+    _create_final(database, table)
+    batch: list[list[Value]] = []
+    for row in _contested_rows(database, table):
+        image, fork = _outcome(database, table, row, contexts)
+        if fork:
+            forks.append(fork)
+            if _is_overridden(fork, row.current):
+                one.overridden.append(fork.key)
+        if same_image(image, row.current):
+            continue
+        action = "D" if image is None else "I" if row.current is None else "U"
+        one.final[action] = one.final.get(action, 0) + 1
+        named = row.current or image or ()
+        batch.append([action, *(named[i] for i in _key_order(table)), *(image or [None] * len(table.columns))])
+        if len(batch) >= _BATCH_ROWS:
+            _add_final(database, table, batch)
+            batch.clear()
+    _add_final(database, table, batch)
+    for fork in forks:
+        conflicts.store(database, table, fork, devices)
+        one.opened.extend(fork.opened)
+
+
+def _outcome(database: Database, table: Table, row: _Contested, contexts: Contexts) -> tuple[Image, Fork | None]:
+    """Return the final image of a contested row, and its fork if it is one."""
+    knows, key = contexts.knows, table.key_indexes
+    operations = sorted([*row.old, *row.listed, *row.new], key=lambda op: op.order)
+    here = {op.dot for op in operations}
+    try:
+        if any(op.base is not None and op.base not in here for op in operations):
+            raise MissingParentError  # noqa: TRY301 - what the base is, only the whole history tells
+        if row.fork is None and is_chain(operations, knows):
+            image = row.current
+            for op in row.new:
+                image = after(image, op, key)
+            return image, None
+        base = row.base if row.fork is not None else row.current
+        for op in reversed(row.old):
+            base = before(base, op, key)
+        verdict = judge(base, operations, knows, key)
+    except MissingParentError:  # or an insert replaced a live row, so its undoing did not give what stood there
+        base, operations = None, conflicts.history(database, table, operations[0])
+        verdict = judge(base, operations, knows, key, is_whole=True)
+    native = tuple(operations[0].values[i] for i in _key_order(table))
+    return verdict.image, Fork(row.fork, native, base, operations, verdict)
+
+
+def _is_overridden(fork: Fork, current: Image) -> bool:
+    """Tell whether the shown version changed away from an edit of this device that stays in conflict."""
+    verdict = fork.verdict
+    own = any(ordinal_of(head.dot) == 0 for head in verdict.conflicting())
+    return own and ordinal_of(verdict.shown.dot) != 0 and not same_image(verdict.image, current)
+
+
+def _contested_rows(database: Database, table: Table) -> Iterator[_Contested]:
+    """Read the contested rows, one after the other: four cursors in the order of their row number."""
+    n = table.number
+    current = _Merge(database.execute(
+        f"SELECT c.row, {commas(f'+t.{c.sql}' for c in table.columns)} FROM temp.sync_contested_{n} AS "
+        f"c CROSS JOIN {table.sql} AS t "
+        f"WHERE {' AND '.join(f't.{c.sql} = c.k{i}' for i, c in enumerate(table.key))} ORDER BY c.row"
+    ))  # fmt: skip
+    forks = _Merge(iter(database.execute(
+        f"SELECT c.row, f.fork, f.base FROM temp.sync_contested_{n} AS c CROSS JOIN main.sync_keys_{n} "
+        "AS k JOIN main.sync_forks AS f USING (fork) "
+        f"WHERE {_same_native(table)} ORDER BY c.row"
+    ).fetchall()))  # fmt: skip
+    for row, group in groupby(_contested_operations(database, table), key=lambda found: found[0]):
+        image, known = current.at(row), forks.at(row)
+        by_source: dict[str, dict[int, RowOperation]] = {"fork": {}, "old": {}, "new": {}}
+        for _, source, *rest in group:
+            op = conflicts.row_operation(table, tuple(rest))
+            by_source[source].setdefault(op.dot, op)
+        listed, new = by_source["fork"], by_source["new"]
+        yield _Contested(
+            current=None if image is None else tuple(image),
+            fork=known[0] if known else None,
+            base=conflicts.unpack_base(table, known[1]) if known else None,
+            listed=list(listed.values()),
+            old=[op for dot, op in by_source["old"].items() if dot not in listed and dot not in new],
+            new=[op for dot, op in new.items() if dot not in listed],
+        )
+
+
+def _contested_operations(database: Database, table: Table) -> Iterator[tuple[Any, ...]]:
+    """Yield (row, source, operation columns...) of contested rows, each row's in the total order."""
+    n, columns = table.number, conflicts.operation_columns(table)
+    same = same_native("c", table, "o")
+
+    def of_ranges(ranges: str, source: str) -> str:
+        return (
+            f"SELECT c.row, '{source}' AS source, {columns} FROM {log.in_ranges(ranges)} AND o.table_no = {n} "
+            f"CROSS JOIN temp.sync_contested_{n} AS c ON {same} {log.AUTHOR}"
+        )
+
+    of_forks = (
+        f"SELECT c.row, 'fork' AS source, {columns} FROM temp.sync_contested_{n} AS c CROSS JOIN "
+        f"main.sync_keys_{n} AS k ON {_same_native(table)} "
+        "CROSS JOIN main.sync_fork_operations AS f ON f.fork = k.fork CROSS JOIN main.sync_operations "
+        f"AS o ON o.op = f.op {log.AUTHOR}"
+    )
+    union = " UNION ALL ".join([of_ranges("sync_new", "new"), of_ranges("sync_window", "old"), of_forks])
+    return database.execute(f"SELECT * FROM ({union}) ORDER BY row, hlc, device_id, op")
+
+
+class _Merge:
+    """A cursor in the order of its first column, read along with another."""
+
+    def __init__(self, rows: Iterator[tuple[Any, ...]]) -> None:
+        self._rows = rows
+        self._next = next(rows, None)
+
+    def at(self, row: int) -> tuple[Any, ...] | None:
+        """Return the rest of the line for `row`, or None; rows are asked for in ascending order."""
+        while self._next is not None and self._next[0] < row:
+            self._next = next(self._rows, None)
+        return self._next[1:] if self._next is not None and self._next[0] == row else None
+
+
+def _key_order(table: Table) -> list[int]:
+    return [table.columns.index(column) for column in table.key]
+
+
+def _same_native(table: Table) -> str:
+    return " AND ".join(f"k.k{i} = c.k{i}" for i in range(len(table.key)))
+
+
+def _create_final(database: Database, table: Table) -> None:
+    keys = commas(f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(table.key))
+    database.execute(f"CREATE TEMP TABLE sync_final_{table.number} (action, {keys}, {value_names(table)})")
+
+
+def _add_final(database: Database, table: Table, rows: Sequence[Sequence[Value]]) -> None:
+    for row in rows:
+        marks = commas(map(mark, row))
+        database.execute(f"INSERT INTO temp.sync_final_{table.number} VALUES ({marks})", row)
+
+
+def value_names(table: Table) -> str:
+    """Name the columns that hold an image in the temporary tables."""
+    return commas(f"c{i}" for i in range(len(table.columns)))
+
+
+def disagreement(table: Table, rows: int) -> SchemaError:
+    """Make the error for a table that does not hold what its log says."""
+    return SchemaError(
+        f"{table.name} does not hold what its log says: {rows} of its rows are missing, so something "
+        "changed it uncaptured; "
+        f"run reconcile on {table.name} and import again"
+    )

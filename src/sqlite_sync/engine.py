@@ -1,0 +1,306 @@
+"""The face: one object that holds the connection, one short method for each verb."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlite_sync import (
+    bundle_reader,
+    catalog,
+    conflicts,
+    devices,
+    enroller,
+    exporter,
+    folder,
+    importer,
+    log,
+    reconciler,
+    resolver,
+    settler,
+    status,
+)
+from sqlite_sync.clock import VectorClock
+from sqlite_sync.conflicts import Conflict, Images
+from sqlite_sync.database import Connect, Database
+from sqlite_sync.devices import Incoming
+from sqlite_sync.errors import BundleError, DeviceError, StateError, TableError
+from sqlite_sync.exporter import Order
+from sqlite_sync.folder import FolderResult
+from sqlite_sync.importer import ImportResult, Progress, Request
+from sqlite_sync.operation import Operation
+from sqlite_sync.resolver import Choice
+from sqlite_sync.status import Status
+
+AnyPath = str | os.PathLike[str]
+
+
+class SyncEngine:
+    """Sync for one SQLite file.
+
+    `connection` is a standard `sqlite3.Connection` in autocommit mode. `connect` makes it instead, where the
+    application needs collations or functions of its own; `timeout` is how many seconds to wait for a lock.
+    """
+
+    def __init__(self, path: AnyPath, *, connect: Connect | None = None, timeout: float = 5.0) -> None:
+        self.path = Path(path)
+        self._database = Database(self.path, connect, timeout)
+        self._device_id: bytes | None = None
+        self._is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"SyncEngine({str(self.path)!r})"
+
+    # --- the file -------------------------------------------------------------------------------------------------
+
+    def initialize(self) -> bytes:
+        """Prepare the file, once; return this device's id, always the same."""
+        self._require_open()
+        with self._database.guarded():
+            self._database.prepare()
+            self._device_id = self._database.device_id()
+        return self._device_id
+
+    def close(self) -> None:
+        """Close the connection; an open transaction of the user's is rolled back, as SQLite does."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._database.connection.close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection to the file, for the application's own statements too."""
+        self._require_open()
+        return self._database.connection
+
+    @property
+    def device_id(self) -> bytes:
+        """The 16 bytes that name this device."""
+        self._require_open()
+        if self._device_id is None:
+            msg = f"{self.path} is not initialized: call initialize() first"
+            raise StateError(msg)
+        return self._device_id
+
+    def uninstall(self) -> None:
+        """Remove everything of ours from the file. The history is gone then, and so is what no peer has yet."""
+        with self._changing():
+            enroller.uninstall(self._database)
+        self._device_id = None
+
+    def renew_device(self, bundle: AnyPath | None = None) -> bytes:
+        """Go on under a new device id, after this file was copied or restored; return the new id.
+
+        With the bundle that was refused, own operations that its author does not share become the new device's. Without
+        one, all stay the former device's: right for a copy that was not written to since.
+        """
+        with self._verb():
+            if bundle is None:
+                with self._database.transaction():
+                    renewed = devices.renew(self._database, log.own_seq(self._database))
+                self._device_id = renewed
+                return renewed
+            with (
+                bundle_reader.opened(Path(bundle)) as (copy, header),
+                self._database.attached(copy, importer.SCHEMA),
+                self._database.transaction(),
+            ):
+                agreed = devices.agreed_seq(self._database, Incoming(Path(bundle), header, importer.SCHEMA))
+                renewed = devices.renew(self._database, agreed)
+            self._device_id = renewed
+            return renewed
+
+    # --- tables ---------------------------------------------------------------------------------------------------
+
+    def enable_sync_for_table(self, name: str) -> int:
+        """Capture a table from now on; return how many existing rows it brought along."""
+        with self._changing():
+            return enroller.enable(self._database, name)
+
+    def disable_sync_for_table(self, name: str) -> None:
+        """Stop capturing a table. Its log stays; enabling it again logs what changed meanwhile."""
+        with self._changing():
+            enroller.disable(self._database, name)
+
+    def is_sync_enabled(self, name: str) -> bool:
+        """Tell whether a table is captured."""
+        with self._verb():
+            entry = catalog.entry(self._database, name)
+            return entry is not None and entry.is_enabled
+
+    def synced_tables(self) -> tuple[str, ...]:
+        """Name the tables that are captured."""
+        with self._verb():
+            return tuple(entry.name for entry in catalog.entries(self._database) if entry.is_enabled)
+
+    def reconcile(self, name: str | None = None) -> int:
+        """Log what one table, or each, holds beyond its log; return how many operations that took."""
+        with self._changing():
+            entries = [entry for entry in catalog.entries(self._database) if entry.is_enabled]
+            if name is not None and name.lower() not in {entry.name.lower() for entry in entries}:
+                msg = f"no such synced table in {self.path}: {name}; enable it first"
+                raise TableError(msg)
+            wanted = [entry for entry in entries if name is None or entry.name.lower() == name.lower()]
+            written = sum(
+                reconciler.reconcile(self._database, catalog.shape(self._database, entry)) for entry in wanted
+            )
+            settler.settle(self._database)
+            return written
+
+    def set_trigger_fires(self, trigger: str, fires: bool | None) -> None:  # noqa: FBT001
+        """Decide whether a trigger of the application fires during import; None leaves it to the rule."""
+        with self._changing():
+            if not self._database.one(
+                "SELECT 1 FROM main.sqlite_schema WHERE type = 'trigger' AND name = ? COLLATE NOCASE", (trigger,)
+            ):
+                msg = f"there is no trigger {trigger!r} in {self.path}"
+                raise TableError(msg)
+            self._database.execute("DELETE FROM sync_app_triggers WHERE name = ?", (trigger,))
+            if fires is not None:
+                self._database.execute("INSERT INTO sync_app_triggers VALUES (?, ?)", (trigger, fires))
+
+    # --- exchange -------------------------------------------------------------------------------------------------
+
+    def generate_bundle(self, peer_device_id: bytes, output_path: AnyPath, *, acknowledge: bool = False) -> Path | None:
+        """Write what a peer lacks into a new file; None, and no file, where there is nothing to send.
+
+        With `acknowledge`, write one in any case: it tells the peer what is held here.
+        """
+        with self._verb():
+            peer = devices.require_id(peer_device_id)
+            if peer == self._database.device_id():
+                msg = f"{peer.hex()} is this very device: give the id of the other one, as it says there"
+                raise DeviceError(msg)
+            self._require_other_file(Path(output_path))
+            self._settle()
+            order = Order(peer, exporter.since_peer(self._database, peer), acknowledge)
+            return exporter.write(self._database, order, Path(output_path), _now_ms())
+
+    def import_bundle(
+        self, path: AnyPath, *, dry_run: bool = False, progress: Callable[[Progress], None] | None = None
+    ) -> ImportResult:
+        """Take in a bundle: all of it, or nothing. A dry run reports what would happen."""
+        with self._verb():
+            return importer.run(self._database, Path(path), Request(dry_run, progress or _silent, _now_ms()))
+
+    def sync_folder(self, path: AnyPath, *, progress: Callable[[Progress], None] | None = None) -> FolderResult:
+        """Meet the other devices of a shared folder: import what they wrote, write what they lack."""
+        with self._verb():
+            request = Request(dry_run=False, progress=progress or _silent, now_ms=_now_ms())
+            return folder.visit(self._database, Path(path), request, self._settle)
+
+    # --- conflicts ------------------------------------------------------------------------------------------------
+
+    def get_unresolved_conflicts(self, table: str | None = None) -> list[Conflict]:
+        """List the open conflicts."""
+        with self._verb():
+            self._require_known(table)
+            self._settle()
+            return conflicts.listed(self._database, table)
+
+    def images(self, conflict: Conflict) -> Images:
+        """Return the three versions of a row in conflict: base, local, remote."""
+        with self._verb():
+            self._settle()
+            return conflicts.images(self._database, conflict)
+
+    def resolve(self, conflict: Conflict, choice: Choice) -> Operation:
+        """Close a conflict everywhere: by "local", "remote", values (laid over the local row), or None (delete it)."""
+        with self._changing():
+            return resolver.resolve(self._database, conflict, choice)
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    def get_vector_clock(self) -> VectorClock:
+        """Return how many operations of each device are known here."""
+        with self._verb():
+            return log.vector_clock(self._database)
+
+    def operations(self, table: str | None = None, since: Mapping[bytes, int] | None = None) -> Iterator[Operation]:
+        """Yield operations in the total order: of one table, or of all; after a vector clock, or from the start."""
+        with self._verb():
+            self._require_known(table)
+            low = log.by_ordinal(self._database, since or {})
+        rows = log.operations(self._database, table, low)
+        while True:
+            with self._verb():
+                operation = next(rows, None)
+            if operation is None:
+                return
+            yield operation
+
+    def status(self) -> Status:
+        """Say how sync stands."""
+        with self._verb():
+            return status.read(self._database)
+
+    # --- around each verb -----------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        if settler.is_needed(self._database):
+            with self._database.without_foreign_keys(), self._database.transaction():
+                settler.settle(self._database)
+
+    def _require_other_file(self, target: Path) -> None:
+        own = [
+            self.path.resolve().with_name(self.path.resolve().name + suffix)
+            for suffix in ("", "-wal", "-shm", "-journal")
+        ]
+        with suppress(OSError):  # a name that cannot be: writing will say so
+            own += [target.resolve()] if target.samefile(self.path) else []
+        if target.resolve() in own:
+            msg = f"{target} is the database itself, or belongs to it: write the bundle to another file"
+            raise BundleError(msg)
+
+    def _require_known(self, table: str | None) -> None:
+        if table is not None and catalog.entry(self._database, table) is None:
+            known = ", ".join(entry.name for entry in catalog.entries(self._database)) or "none"
+            msg = f"no such synced table in {self.path}: {table}; there is {known}"
+            raise TableError(msg)
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            msg = f"the engine for {self.path} is closed: make a new one"
+            raise StateError(msg)
+
+    @contextmanager
+    def _verb(self) -> Iterator[None]:
+        self._require_open()
+        if self._device_id is None:
+            msg = f"{self.path} is not initialized: call initialize() first"
+            raise StateError(msg)
+        with self._database.guarded():
+            yield
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._verb(), self._without_foreign_keys(), self._database.transaction():
+            yield
+
+    @contextmanager
+    def _without_foreign_keys(self) -> Iterator[None]:
+        self._database.require_no_transaction()
+        with self._database.without_foreign_keys():
+            yield
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _silent(_: Progress) -> None:
+    pass

@@ -1,0 +1,135 @@
+"""Take a table into sync, and out of it again (SPEC.md, sections 6.2 and 6.4)."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from sqlite_sync import applier, capture, catalog, conflicts, log, reconciler, tables, triggers
+from sqlite_sync.codec import pack, pack_tree
+from sqlite_sync.database import LAWS, Database, resource, schema_names
+from sqlite_sync.errors import SchemaError, TableError
+from sqlite_sync.operation import ID_BYTES, Kind, dot_number
+from sqlite_sync.tables import Table, commas
+
+_BASELINE_HLC = 1
+
+
+def enable(database: Database, name: str) -> int:
+    """Capture a table from now on, in the caller's transaction; return how many rows it brought along."""
+    found = tables.find(database, name)
+    unnumbered = tables.read(database, found, 0, {})
+    entry = catalog.register(database, found, [(column.name, column.key_place) for column in unnumbered.columns])
+    table = catalog.shape(database, entry)
+    if entry.is_enabled:
+        return 0
+    _require_not_renamed(database, table)
+    reconciler.require_keys(database, table)
+    if catalog.was_enabled(database, table.number):
+        brought = reconciler.reconcile(database, table)
+    else:
+        _require_free_names(database, table)
+        conflicts.create_keys(database, table)
+        catalog.note_columns(database, table)
+        brought = _baseline(database, table)
+    catalog.set_enabled(database, table.number, is_enabled=True)
+    applier.apply_held(database, table)
+    capture.install(database, table)
+    return brought
+
+
+def disable(database: Database, name: str) -> None:
+    """Stop capturing a table, in the caller's transaction; its log stays."""
+    entry = catalog.entry(database, name)
+    if entry is None or not entry.is_enabled:
+        msg = f"{name} is not synced in {database.path}"
+        raise TableError(msg)
+    capture.remove(database, entry.number)
+    catalog.set_enabled(database, entry.number, is_enabled=False)
+
+
+def uninstall(database: Database) -> None:
+    """Remove everything of ours from the file, in the caller's transaction; only the user's data stays."""
+    for entry in catalog.entries(database):
+        if not catalog.was_enabled(database, entry.number):
+            continue
+        capture.remove(database, entry.number)
+        for kind in ("keys", "notes"):
+            database.execute(f"DROP TABLE IF EXISTS main.sync_{kind}_{entry.number}")
+    for law in LAWS:
+        database.execute(f"DROP TRIGGER IF EXISTS main.{law}")
+    kinds = dict(database.execute("SELECT name, type FROM main.sqlite_schema").fetchall())
+    for name in schema_names(resource("schema.sql")):
+        if name in kinds:
+            database.execute(f"DROP {kinds[name]} main.{name}")
+
+
+def _baseline(database: Database, table: Table) -> int:
+    """Log the rows that stand in a table as inserts of its baseline device; return their number.
+
+    Copies of one file derive the same device from the same content, so these are then the same operations.
+    """
+    order = commas(f"{column.sql} COLLATE BINARY" for column in table.key)
+    names = commas(column.sql for column in table.columns)
+    bare = commas(
+        f"+{column.sql}" for column in table.columns
+    )  # no declared type, so that no converter of the user's steps in
+    digest = sha256(pack_head(table))
+    count = 0
+    for row in database.execute(f"SELECT {bare} FROM {table.sql} ORDER BY {order}"):
+        digest.update(pack(row))
+        count += 1
+    if not count:
+        return 0
+    ordinal = log.ordinal_for(database, as_uuid8(digest.digest()))
+    held = (dot_number(ordinal, 1), dot_number(ordinal, count))
+    if log.clock(database).get(ordinal):  # a peer with a copy of the same file has sent it already
+        database.execute("DELETE FROM sync_held WHERE table_no = ? AND low = ? AND high = ?", (table.number, *held))
+        return count
+    with database.open_log():
+        database.execute(
+            f"INSERT INTO sync_operations (op, table_no, kind, hlc, {commas(c.new for c in table.columns)}) "
+            f"SELECT row_number() OVER (ORDER BY {order}) + ?, {table.number}, {Kind.INSERT:d}, "
+            f"{_BASELINE_HLC}, {names} "
+            f"FROM {table.sql} ORDER BY {order}",
+            (dot_number(ordinal, 0),),
+        )
+    database.execute("UPDATE sync_devices SET seq = ? WHERE ordinal = ?", (count, ordinal))
+    log.note_context(database, {ordinal: count})
+    return count
+
+
+def pack_head(table: Table) -> bytes:
+    """Encode what a baseline digest starts with: the table's name, its columns, its key."""
+    return pack_tree([table.name, [c.name for c in table.columns], [c.name for c in table.key]])
+
+
+def as_uuid8(digest: bytes) -> bytes:
+    """Make a device id of a digest: a UUID of version 8."""
+    raw = bytearray(digest[:ID_BYTES])
+    raw[6] = (raw[6] & 0x0F) | 0x80
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    return bytes(raw)
+
+
+def _require_not_renamed(database: Database, table: Table) -> None:
+    """Refuse a table that carries the triggers of another: it is captured already, under the name it had."""
+    rows = database.execute(
+        "SELECT c.name FROM sync_tables AS c JOIN main.sqlite_schema AS s ON s.name = 'sync_insert_' || c.table_no "
+        "WHERE s.tbl_name = ? COLLATE NOCASE AND c.table_no <> ?",
+        (table.name, table.number),
+    ).fetchall()
+    if rows:
+        msg = f"{table.name} was renamed from {rows[0][0]}, whose sync is still on: disable {rows[0][0]} first"
+        raise TableError(msg)
+
+
+def _require_free_names(database: Database, table: Table) -> None:
+    needed = {f"sync_keys_{table.number}", f"sync_notes_{table.number}"}
+    needed |= {f"sync_{verb}_{table.number}" for verb in triggers.VERBS}
+    taken = {name for (name,) in database.execute("SELECT lower(name) FROM main.sqlite_schema")} & needed
+    if taken:
+        msg = (
+            f"{database.path} already has {', '.join(sorted(taken))}: sqlite_sync needs these names to "
+            f"sync {table.name}"
+        )
+        raise SchemaError(msg)

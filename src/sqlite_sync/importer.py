@@ -1,0 +1,361 @@
+"""From a bundle into the log and the tables, in one transaction (SPEC.md, section 9)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlite_sync import applier, bundle_reader, catalog, conflicts, devices, log, peers, settler
+from sqlite_sync.applier import Todo
+from sqlite_sync.bundle import DeviceRange, Header, TableDescription
+from sqlite_sync.catalog import Entry
+from sqlite_sync.codec import Value
+from sqlite_sync.conflicts import Conflict
+from sqlite_sync.contested import Plan
+from sqlite_sync.database import Database
+from sqlite_sync.devices import Incoming
+from sqlite_sync.errors import BundleError, GapError
+from sqlite_sync.operation import ORDINAL_SHIFT, Kind, dot_number
+from sqlite_sync.tables import Table, commas, fold, is_literal
+
+SCHEMA = "sync_bundle"
+MOST_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an import is: `stage` is verify, append or apply; `done` and `total` count operations."""
+
+    stage: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableChange:
+    """How many rows of a table an import inserted, updated and deleted."""
+
+    table_name: str
+    inserted: int
+    updated: int
+    deleted: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowName:
+    """A row, by table and key."""
+
+    table_name: str
+    row_pk: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A row that a dry run would change; `change` is insert, update or delete."""
+
+    table_name: str
+    row_pk: Mapping[str, Value]
+    change: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import did.
+
+    `applied_count` are the operations that were new and are no part of a conflict that this import opened;
+    `overridden` are the rows whose shown version changed away from a local edit, which stands in an open conflict;
+    `rows` are the rows that a dry run would change, at most 1,000.
+    """
+
+    bundle_id: bytes
+    source_device_id: bytes
+    total_operations: int = 0
+    applied_count: int = 0
+    conflict_count: int = 0
+    duplicate_count: int = 0
+    held_count: int = 0
+    skipped: bool = False
+    dry_run: bool = False
+    changes: tuple[TableChange, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    overridden: tuple[RowName, ...] = ()
+    rows: tuple[RowChange, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How to import: undo everything in the end, whom to tell how far it is, and what time it is."""
+
+    dry_run: bool
+    progress: Callable[[Progress], None]
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """A device of the bundle beside what is known of it here."""
+
+    range: DeviceRange
+    ordinal: int
+    known: int
+
+    @property
+    def shift(self) -> int:
+        """What to add to a dot number of the bundle for one of this file."""
+        return (self.range.ordinal - self.ordinal) << ORDINAL_SHIFT
+
+    @property
+    def new(self) -> tuple[int, int]:
+        """The dot numbers of its new operations, here."""
+        return dot_number(self.ordinal, self.known) + 1, dot_number(self.ordinal, self.range.to_seq)
+
+    @property
+    def new_count(self) -> int:
+        """How many of its operations are new here."""
+        return max(self.range.to_seq - self.known, 0)
+
+
+class _InvalidError(Exception):
+    """What only importing shows to be wrong with a bundle."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What was done, before it is told."""
+
+    found: Sequence[_Device]
+    plans: Sequence[Plan]
+    held_tables: Sequence[str]
+    held_count: int
+    is_dry: bool
+
+
+def run(database: Database, path: Path, request: Request) -> ImportResult:
+    """Import a bundle: all of it, or nothing."""
+    request.progress(Progress("verify", 0, 0))
+    with bundle_reader.opened(path, only_header=True) as (copy, header):
+        if peers.was_imported(database, header.bundle_id):
+            return _skipped(header)
+        bundle_reader.require_valid(path, copy, header)
+        total = header.total_operations
+        request.progress(Progress("verify", total, total))
+        with (
+            database.attached(copy, SCHEMA),
+            database.without_foreign_keys(),
+            database.transaction(commit=not request.dry_run),
+        ):
+            try:
+                return _import(database, path, header, request)
+            except _InvalidError as error:
+                msg = f"{path} is not a valid bundle: {error}; ask its author for a new one"
+                raise BundleError(msg) from error
+
+
+def _skipped(header: Header) -> ImportResult:
+    return ImportResult(header.bundle_id, header.source_device_id, header.total_operations, skipped=True)
+
+
+def _import(database: Database, path: Path, header: Header, request: Request) -> ImportResult:
+    devices.require_peer(database, path, header)
+    settler.settle(database)
+    if peers.was_imported(database, header.bundle_id):
+        return _skipped(header)
+    found = _compare(database, path, header)
+    old = log.clock(database)
+    _append(database, header, found, request)
+    applied, held = _split_tables(database, header, found)
+    todo = Todo(
+        new=sorted(device.new for device in found if device.new_count),
+        window=_window(database, found, old),
+        most_rows=MOST_ROWS if request.dry_run else 0,
+    )
+    plans = applier.apply(database, applied, todo)
+    total = sum(device.new_count for device in found)
+    request.progress(Progress("apply", total, total))
+    held_count = _hold(database, held, todo)
+    _note(database, header, found, request.now_ms)
+    done = _Done(found, plans, [entry.name for entry in held], held_count, request.dry_run)
+    return _result(database, header, done)
+
+
+def _compare(database: Database, path: Path, header: Header) -> list[_Device]:
+    """Compare both frontiers, device by device; errors name the device."""
+    clock = log.clock(database)
+    found = []
+    for device in header.devices:
+        ordinal = log.ordinal_for(database, device.device_id)
+        known = clock.get(ordinal, 0)
+        incoming = Incoming(path, header, SCHEMA)
+        devices.require_own_history(incoming, device, ordinal, known)
+        if known < device.from_seq:
+            msg = (
+                f"{path} starts after operation {device.from_seq} of device {device.device_id.hex()}, "
+                f"but only {known} are known here: "
+                f"operations {known + 1} to {device.from_seq} are missing. Import the bundles written "
+                "before it first, or ask "
+                f"{header.source_device_id.hex()} for a new one after sending it a bundle of yours"
+            )
+            raise GapError(msg)
+        devices.require_same_history(database, incoming, device, ordinal, known)
+        found.append(_Device(device, ordinal, known))
+    return found
+
+
+def _append(database: Database, header: Header, found: Sequence[_Device], request: Request) -> None:
+    """Copy new operations and contexts into the log, in this file's numbers."""
+    database.execute(
+        "CREATE TEMP TABLE sync_incoming (bundle_ordinal INTEGER PRIMARY KEY, ordinal, known, shift, low, high)"
+    )
+    database.executemany(
+        "INSERT INTO temp.sync_incoming VALUES (?, ?, ?, ?, ?, ?)",
+        [(d.range.ordinal, d.ordinal, d.known, d.shift, d.new[0] - d.shift, d.new[1] - d.shift) for d in found],
+    )
+    total, done = sum(device.new_count for device in found), 0
+    if total:
+        with database.open_log():
+            for table in header.tables:
+                done += _append_table(database, table)
+                request.progress(Progress("append", done, total))
+    if done != total:
+        msg = f"it has {done} new operations instead of {total}"
+        raise _InvalidError(msg)
+    database.execute(
+        f"INSERT INTO main.sync_contexts SELECT d.ordinal, k.ordinal, c.seq, c.known_seq FROM {SCHEMA}.contexts AS c "
+        "JOIN temp.sync_incoming AS d ON d.bundle_ordinal = c.ordinal JOIN temp.sync_incoming AS k ON "
+        "k.bundle_ordinal = c.known_ordinal "
+        "WHERE c.seq > d.known"
+    )
+    database.executemany(
+        "UPDATE sync_devices SET seq = ? WHERE ordinal = ? AND ordinal <> 0",
+        [(d.range.to_seq, d.ordinal) for d in found if d.new_count],
+    )
+    database.execute("DROP TABLE temp.sync_incoming")
+
+
+def _append_table(database: Database, table: TableDescription) -> int:
+    entry = catalog.register(database, table.name, table.columns)
+    targets, sources = (
+        ["op", "table_no", "kind", "base", "hlc"],
+        ["b.op + d.shift", str(entry.number), "b.kind", _BASE, "b.hlc"],
+    )
+    positions = {fold(name): position for position, name in enumerate(entry.columns)}
+    for source, (name, _) in enumerate(table.columns):
+        target = positions[fold(name)]
+        targets += [f"v{target}", f"o{target}"]
+        sources += [f"b.v{source}", f"b.o{source}"]
+    for target, default in _defaults(database, entry, table):
+        targets.append(f"v{target}")
+        sources.append(f"CASE WHEN b.kind IN ({Kind.INSERT:d}, {Kind.RESOLVE:d}) THEN {default} END")
+    try:
+        return database.execute(
+            f"INSERT INTO main.sync_operations ({commas(targets)}) SELECT {commas(sources)} FROM "
+            "temp.sync_incoming AS d "
+            f"CROSS JOIN {SCHEMA}.operations_{table.number} AS b WHERE b.op BETWEEN d.low AND d.high"
+        ).rowcount
+    except sqlite3.IntegrityError as error:
+        msg = f"it has an operation twice ({error})"
+        raise _InvalidError(msg) from error
+
+
+_BASE = (
+    "CASE WHEN b.base IS NOT NULL THEN b.base + (SELECT m.shift FROM temp.sync_incoming AS m "
+    f"WHERE m.bundle_ordinal = -((b.base - 1) >> {ORDINAL_SHIFT})) END"
+)
+
+
+def _defaults(database: Database, entry: Entry, table: TableDescription) -> list[tuple[int, str]]:
+    """Return (position, literal) of columns that only this device has, as ALTER TABLE ADD COLUMN fills them."""
+    if not entry.is_enabled or not catalog.exists(database, entry):
+        return []
+    sent = {fold(name) for name, _ in table.columns}
+    missing = [column for column in catalog.shape(database, entry).columns if fold(column.name) not in sent]
+    return [(column.position, column.default) for column in missing if column.default and is_literal(column.default)]
+
+
+def _split_tables(database: Database, header: Header, found: Sequence[_Device]) -> tuple[list[Table], list[Entry]]:
+    """Tell tables that are enabled here from those whose operations are held."""
+    if not any(device.new_count for device in found):
+        return [], []
+    named = [entry for table in header.tables if (entry := catalog.entry(database, table.name))]
+    here = {entry.number for entry in named if entry.is_enabled and catalog.exists(database, entry)}
+    return (
+        [catalog.shape(database, entry) for entry in named if entry.number in here],
+        [entry for entry in named if entry.number not in here],
+    )
+
+
+def _window(database: Database, found: Sequence[_Device], old: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Return the ranges of old operations that some new operation's author did not know."""
+    fresh = [device for device in found if device.new_count]
+    low: dict[int, int] | None = None
+    for device in fresh:  # contexts only grow, so a device's first new operation has its least
+        rows = database.execute(
+            "SELECT known_ordinal, max(known_seq) FROM sync_contexts WHERE ordinal = ? AND seq <= ? "
+            "GROUP BY known_ordinal",
+            (device.ordinal, device.known + 1),
+        )
+        context = {**dict(rows.fetchall()), device.ordinal: device.known}
+        low = context if low is None else {o: min(seq, context.get(o, 0)) for o, seq in low.items()}
+    return log.ranges_after(old, low or {}) if fresh else []
+
+
+def _hold(database: Database, held: Iterable[Entry], todo: Todo) -> int:
+    """Note which operations wait for their table; return how many."""
+    count = 0
+    for entry in held:
+        rows = []
+        for low, high in todo.new:
+            here = database.one(
+                "SELECT count(*) FROM sync_operations WHERE op BETWEEN ? AND ? AND table_no = ?",
+                (low, high, entry.number),
+            )
+            rows += [(entry.number, low, high)] if here else []
+            count += here
+        database.executemany("INSERT INTO sync_held VALUES (?, ?, ?)", rows)
+    return count
+
+
+def _note(database: Database, header: Header, found: Sequence[_Device], now_ms: int) -> None:
+    """Note what this device knows now, what the source holds, and that this bundle was imported."""
+    source = next(device for device in found if device.range.ordinal == 0)
+    log.note_context(database, {d.ordinal: d.range.to_seq for d in found if d.new_count and d.ordinal != 0})
+    peers.note(database, source.ordinal, header.bundle_id, {d.ordinal: d.range.to_seq for d in found})
+    peers.note_bundle(database, header.bundle_id, source.ordinal, now_ms)
+    database.execute("UPDATE sync_state SET hlc_floor = max(hlc_floor, ?)", (max(d.range.to_hlc for d in found),))
+
+
+def _key_names(table: Table, values: Sequence[Value]) -> dict[str, Value]:
+    return {column.name: value for column, value in zip(table.key, values, strict=True)}
+
+
+def _result(database: Database, header: Header, done: _Done) -> ImportResult:
+    found, plans = done.found, done.plans
+    new = sum(device.new_count for device in found)
+    pairs = [pair for one in plans for pair in one.opened]
+    ranges = [device.new for device in found if device.new_count]
+    in_conflict = {dot for _, *dots in pairs for dot in dots if any(low <= dot <= high for low, high in ranges)}
+    opened = conflicts.by_ids(database, [pair for pair, _, _ in pairs])
+    return ImportResult(
+        bundle_id=header.bundle_id,
+        source_device_id=header.source_device_id,
+        total_operations=header.total_operations,
+        applied_count=new - done.held_count - len(in_conflict),
+        conflict_count=len(opened),
+        duplicate_count=header.total_operations - new,
+        held_count=done.held_count,
+        dry_run=done.is_dry,
+        changes=tuple(
+            TableChange(p.table.name, p.count(Kind.INSERT, "I"), p.count(Kind.UPDATE, "U"), p.count(Kind.DELETE, "D"))
+            for p in plans
+            if p.simple or p.final
+        ),
+        conflicts=tuple(opened),
+        overridden=tuple(RowName(p.table.name, _key_names(p.table, key)) for p in plans for key in p.overridden),
+        rows=tuple(RowChange(p.table.name, _key_names(p.table, key), change) for p in plans for change, key in p.rows)[
+            :MOST_ROWS
+        ],
+        notes=tuple(f"{name} is not enabled here: its operations are held until it is" for name in done.held_tables),
+    )

@@ -1,0 +1,113 @@
+"""Close a conflict by one operation that every head stands before (SPEC.md, section 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from sqlite_sync import catalog, conflicts, log, settler, triggers
+from sqlite_sync.codec import Value, same
+from sqlite_sync.conflicts import Conflict, Images
+from sqlite_sync.database import Database
+from sqlite_sync.errors import ConflictError
+from sqlite_sync.log import Contexts
+from sqlite_sync.operation import Kind, Operation
+from sqlite_sync.tables import Table, commas, fold, mark
+from sqlite_sync.verdict import judge
+
+Choice = Literal["local", "remote"] | Mapping[str, Value] | None
+
+
+def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation:
+    """Write the chosen image as a resolution, and bring it into the table, in the caller's transaction."""
+    settler.settle(database)
+    table, fork, local, remote = conflicts.located(database, conflict)
+    image = _chosen(database, table, conflict, conflicts.images(database, conflict), choice)
+    held = {} if image is None else _held(database, table, fork, remote if choice == "remote" else local)
+    _append(database, table, local, image, held)
+    seq = log.own_seq(database)
+    settler.settle(database)
+    return log.one_operation(database, seq)
+
+
+def _held(database: Database, table: Table, fork: int, head: int) -> dict[str, Value]:
+    """Return what the chosen head has in columns that only other devices have, by log column: it is kept."""
+    [known] = [one for one in catalog.entries(database) if one.number == table.number]
+    whole = catalog.whole(table, known)
+    if len(whole.columns) == len(table.columns):
+        return {}
+    _, listed = conflicts.loaded(database, whole, fork)
+    operations = conflicts.history(database, whole, listed[0])
+    verdict = judge(None, operations, Contexts(database).knows, whole.key_indexes, is_whole=True)
+    image = verdict.images[head] or ()
+    pairs = zip(whole.columns, image, strict=False)
+    return {column.new: value for column, value in list(pairs)[len(table.columns) :]}
+
+
+def _chosen(
+    database: Database, table: Table, conflict: Conflict, images: Images, choice: Choice
+) -> Mapping[str, Value] | None:
+    match choice:
+        case "local":
+            return images.local
+        case "remote":
+            return images.remote
+        case None:
+            return None
+        case Mapping():
+            return _given(database, table, conflict, images, choice)
+    msg = f"cannot resolve by {choice!r}: say 'local', 'remote', None to delete the row, or give values by column name"
+    raise ConflictError(msg)
+
+
+def _given(
+    database: Database, table: Table, conflict: Conflict, images: Images, values: Mapping[str, Value]
+) -> Mapping[str, Value]:
+    """Lay given values over the local image, or over the remote one where the local is no row."""
+    names = {fold(column.name): column for column in table.columns}
+    image = dict(images.local or images.remote or {})
+    for name, value in values.items():
+        column = names.get(fold(name))
+        if column is None:
+            msg = (
+                f"{table.name} has no column {name!r} to resolve with; it has "
+                f"{', '.join(c.name for c in table.columns)}"
+            )
+            raise ConflictError(msg)
+        if column.key_place and not same(value, image[column.name]):
+            msg = (
+                f"a resolution cannot change the key of {table.name} {dict(conflict.row_pk)}: resolve "
+                f"first, then change {name} by SQL"
+            )
+            raise ConflictError(msg)
+        image[column.name] = value
+    return _as_stored(database, table, image)
+
+
+def _as_stored(database: Database, table: Table, image: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Give values the type that their columns store: '7' in an INTEGER column is 7."""
+    typed = commas(f"c{i} {column.affinity}" for i, column in enumerate(table.columns))
+    values = [image[column.name] for column in table.columns]
+    database.execute(f"CREATE TEMP TABLE sync_given ({typed})")
+    database.execute(f"INSERT INTO temp.sync_given VALUES ({commas(map(mark, values))})", values)
+    stored = database.execute(f"SELECT {commas(f'+c{i}' for i in range(len(values)))} FROM temp.sync_given").fetchone()
+    database.execute("DROP TABLE temp.sync_given")
+    return {column.name: value for column, value in zip(table.columns, stored, strict=True)}
+
+
+def _append(
+    database: Database, table: Table, local: int, image: Mapping[str, Value] | None, held: Mapping[str, Value]
+) -> None:
+    if image is None:
+        kind, columns = Kind.RESOLVE_DELETE, [column.new for column in table.key]
+        values = list(
+            database.execute(f"SELECT {commas(columns)} FROM sync_operations WHERE op = ?", (local,)).fetchone()
+        )
+    else:
+        kind, columns = Kind.RESOLVE, [*(column.new for column in table.columns), *held]
+        values = [*(image[column.name] for column in table.columns), *held.values()]
+    database.execute(
+        f"INSERT INTO sync_operations (table_no, kind, hlc, {commas(columns)}) "
+        f"VALUES ({table.number}, {kind:d}, {triggers.NEXT_HLC}, {commas(map(mark, values))})",
+        values,
+    )

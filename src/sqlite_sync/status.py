@@ -1,0 +1,74 @@
+"""How sync stands in a file, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlite_sync import app_triggers, capture, catalog, conflicts, log, peers
+from sqlite_sync.app_triggers import AppTrigger
+from sqlite_sync.database import Database
+from sqlite_sync.errors import SchemaError
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """A synced table; `problem` says why it is not captured, None when it is."""
+
+    name: str
+    problem: str | None
+
+    @property
+    def is_capturing(self) -> bool:
+        """Whether every change is captured."""
+        return self.problem is None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """A peer that was heard of; `lacks` counts the operations that it has not acknowledged."""
+
+    device_id: bytes
+    lacks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How sync stands in a file."""
+
+    device_id: bytes
+    path: Path
+    operations: int
+    own_operations: int
+    open_conflicts: int
+    held_operations: int
+    tables: tuple[TableStatus, ...]
+    peers: tuple[PeerStatus, ...]
+    triggers: tuple[AppTrigger, ...]
+
+
+def read(database: Database) -> Status:
+    """Read the status; changes nothing."""
+    clock = log.clock(database)
+    tables = tuple(_table(database, one) for one in catalog.entries(database) if one.is_enabled)
+    return Status(
+        device_id=database.device_id(),
+        path=database.path,
+        operations=sum(clock.values()),
+        own_operations=clock[0],
+        open_conflicts=conflicts.count(database),
+        held_operations=database.one(
+            "SELECT count(*) FROM sync_held AS h CROSS JOIN sync_operations AS o ON o.op BETWEEN "
+            "h.low AND h.high AND o.table_no = h.table_no"
+        ),
+        tables=tables,
+        peers=tuple(PeerStatus(peer, peers.lacks(database, peer)) for peer in peers.known(database)),
+        triggers=tuple(app_triggers.decide(database, [table.name for table in tables])),
+    )
+
+
+def _table(database: Database, entry: catalog.Entry) -> TableStatus:
+    try:
+        return TableStatus(entry.name, capture.problem(database, catalog.shape(database, entry)))
+    except SchemaError as error:
+        return TableStatus(entry.name, str(error))
