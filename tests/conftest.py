@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from sqlite_sync import ImportResult, SyncEngine
+
+settings.register_profile("ci", derandomize=True)  # the same examples for the same code; search at random by hand
+if os.environ.get("CI"):
+    settings.load_profile("ci")
+
+TODOS = "CREATE TABLE todos (id TEXT PRIMARY KEY, title TEXT NOT NULL, done INTEGER DEFAULT 0)"
+
+MakeEngine = Callable[..., SyncEngine]
+
+
+def send(source: SyncEngine, target: SyncEngine) -> ImportResult | None:
+    """Carry what `target` lacks from `source` to it; None where there is nothing."""
+    path = source.generate_bundle(target.device_id, source.path.with_suffix(".bundle"))
+    return None if path is None else target.import_bundle(path)
+
+
+def exchange(*engines: SyncEngine) -> None:
+    """Let all meet all, until everybody holds everything."""
+    for _ in range(2):
+        for source in engines:
+            for target in engines:
+                if source is not target:
+                    send(source, target)
+
+
+def rows(engine: SyncEngine, table: str = "todos") -> list[tuple[object, ...]]:
+    """Return a table's content, sorted, with the type of every value."""
+    found = engine.connection.execute(f"SELECT * FROM {table}").fetchall()
+    return sorted((tuple((type(value).__name__, value) for value in row) for row in found), key=repr)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[MakeEngine]:
+    """Make initialized engines, each on a file of its own with the given schema and enabled tables."""
+    engines: list[SyncEngine] = []
+
+    def make_engine(name: str = "a", schema: str = TODOS, tables: tuple[str, ...] = ("todos",)) -> SyncEngine:
+        engine = SyncEngine(tmp_path / f"{name}.db")
+        engines.append(engine)
+        engine.initialize()
+        engine.connection.executescript(schema)
+        for table in tables:
+            engine.enable_sync_for_table(table)
+        return engine
+
+    yield make_engine
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def pair(make: MakeEngine) -> tuple[SyncEngine, SyncEngine]:
+    return make("a"), make("b")
