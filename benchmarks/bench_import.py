@@ -1,0 +1,130 @@
+"""What it costs to take a bundle in."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import measure
+from measure import Figure, Key, Row, Scale, Timings, cpu
+
+from sqlite_sync import SyncEngine
+
+REACH = {"inserts": 1.7, "updates": 2.0, "deletes": 2.2}
+AGAIN = 0.02
+BY_HISTORY = 1.3
+BY_DEVICES = 1.5
+MEGABYTES = 150
+
+
+def figures(scale: Scale, folder: Path) -> Iterator[Figure]:
+    """Measure everything about importing."""
+    for key in measure.KEYS:
+        rows = key.rows(scale.rows)
+        rounds = [_statements(folder, key, rows) for _ in range(scale.rounds)]
+        for what, reach in REACH.items():
+            name = f"bundle imported: {what}, {key.name}, against the plain statements"
+            yield measure.ratio(name, reach, rounds, (what, f"plain {what}"), len(rows))
+        for what in REACH:
+            name = f"the same bundle again: {what}, {key.name}, against the first time"
+            yield measure.ratio(name, AGAIN, rounds, (f"{what} again", what), len(rows))
+    yield _by_history(scale, folder)
+    yield _memory(scale, folder)
+    yield _by_devices(scale, folder)
+    yield from _conflicts(scale, folder)
+
+
+def _statements(folder: Path, key: Key, rows: Sequence[Row]) -> Timings:
+    """Run the statements on a plain database, and import them from a device where they were captured."""
+    plain = measure.plain(folder / "plain.db", key.schema)
+    source, target = (measure.device(folder / f"{name}.db", key.schema) for name in ("source", "target"))
+    keys = measure.scattered(rows)
+    timings = Timings()
+    for what, sql, values in (
+        ("inserts", measure.INSERT, rows),
+        ("updates", measure.UPDATE, [(-i, key) for i, key in enumerate(keys)]),
+        ("deletes", measure.DELETE, [(key,) for key in keys]),
+    ):
+        measure.run_many(source.connection, sql, values)
+        bundle = measure.write(source, target)
+        timings[f"plain {what}"] = cpu(partial(measure.run_many, plain, sql, values))
+        timings[what] = cpu(partial(target.import_bundle, bundle))
+        timings[f"{what} again"] = cpu(partial(target.import_bundle, bundle))
+        measure.send(target, source)
+    for one in (plain, source, target):
+        one.close()
+    return timings
+
+
+def _by_history(scale: Scale, folder: Path) -> Figure:
+    few, many = (measure.old_pair(folder, f"history-{n}", n) for n in (scale.short_history, scale.long_history))
+    rounds = measure.compare_pairs(few, many, scale.rounds)
+    few.close()
+    many.close()
+    name = f"bundle imported: 1,000 operations after {scale.long_history:,}, against after {scale.short_history:,}"
+    return measure.ratio(name, BY_HISTORY, rounds, ("many imported", "few imported"), 1000)
+
+
+def _by_devices(scale: Scale, folder: Path) -> Figure:
+    few, many = (measure.old_pair(folder, f"devices-{n}", scale.short_history, n) for n in (0, scale.devices))
+    rounds = measure.compare_pairs(few, many, scale.rounds)
+    few.close()
+    many.close()
+    name = f"bundle imported: 1,000 operations with {scale.devices:,} more devices in the clock"
+    return measure.ratio(name, BY_DEVICES, rounds, ("many imported", "few imported"), 1000)
+
+
+def _memory(scale: Scale, folder: Path) -> Figure:
+    """Let a process of its own import a long history."""
+    pair = measure.old_pair(folder, f"history-{scale.long_history}", scale.long_history)
+    bundle = folder / "history.bundle"
+    pair.source.generate_bundle(bytes(16), bundle)
+    pair.close()
+    # A process starts with the peak of the one that forks it, and the fork server is small.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
+        before, after, count = pool.submit(_peaks, folder / "fresh.db", bundle).result()
+    name = f"memory while {count:,} operations are imported"
+    return Figure(name, MEGABYTES, after, " MB", f"{measure.number(before)} MB before the import")
+
+
+def _peaks(path: Path, bundle: Path) -> tuple[float, float, int]:
+    """Return the peak of this process before an import and after it, in MB, and the number of operations."""
+    with measure.device(path) as engine:
+        before = _peak()
+        count = engine.import_bundle(bundle).total_operations
+    return before, _peak(), count
+
+
+def _peak() -> float:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _conflicts(scale: Scale, folder: Path) -> Iterator[Figure]:
+    """Import an update of every row where some of them were updated too, and where none was."""
+    rows = measure.INTEGER.rows(10 * scale.conflicts)
+    source, calm, torn = (measure.device(folder / f"{name}.db") for name in ("source", "calm", "torn"))
+    measure.run_many(source.connection, measure.INSERT, rows)
+    for target in (calm, torn):
+        measure.send(source, target)
+        measure.send(target, source)
+    keys = measure.scattered(rows)
+    measure.run_many(torn.connection, measure.UPDATE, [(-2, key) for key in keys[: scale.conflicts]])
+    measure.run_many(source.connection, measure.UPDATE, [(-1, key) for key in keys])
+    timings = {name: _import_time(source, target) for name, target in (("calm", calm), ("torn", torn))}
+    found = len(torn.get_unresolved_conflicts())
+    each = (timings["torn"] - timings["calm"]) * 1e6 / found
+    name = f"bundle imported: {len(rows):,} updates with {found:,} conflicts, against none"
+    yield measure.ratio(name, None, [timings], ("torn", "calm"), len(rows))
+    yield Figure("each conflict that an import opens", None, each, " µs")
+    for engine in (source, calm, torn):
+        engine.close()
+
+
+def _import_time(source: SyncEngine, target: SyncEngine) -> float:
+    return cpu(partial(target.import_bundle, measure.write(source, target)))
