@@ -1,0 +1,1 @@
+"""Drivers of published applications, each run in a process of its own."""

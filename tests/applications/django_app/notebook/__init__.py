@@ -1,0 +1,1 @@
+"""A small application of notebooks, notes and tags."""
