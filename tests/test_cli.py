@@ -630,7 +630,7 @@ def test_a_copy_that_went_on_is_refused_and_renewed(pair: tuple[Path, Path], tmp
     sql(copy, "INSERT INTO tags VALUES ('copied', 'red')")
     carry(a, b)
     refused = tmp_path / "refused.bundle"
-    run("bundle", b, "--peer", device_id(copy), "-o", refused, "--acknowledge")
+    run("bundle", b, "--everything", "-o", refused)
     assert "sqlite-sync renew DB BUNDLE" in run("import", copy, refused, code=1).stderr
     assert run_json("renew", copy, refused)["device_id"] == device_id(copy)
     carry(copy, b)

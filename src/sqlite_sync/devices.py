@@ -28,6 +28,14 @@ def require_id(device_id: object) -> bytes:
     return device_id
 
 
+def require_peer_id(database: Database, peer: object) -> bytes | None:
+    """Return the id of another device, or None for anyone; DeviceError otherwise."""
+    if peer is not None and require_id(peer) == database.device_id():
+        msg = f"{require_id(peer).hex()} is this very device: give the id of the other one, as it says there"
+        raise DeviceError(msg)
+    return None if peer is None else require_id(peer)
+
+
 def require_peer(database: Database, path: Path, header: Header) -> None:
     """Refuse a bundle of this very device."""
     if header.source_device_id != database.device_id():
@@ -119,7 +127,7 @@ def _last_same(database: Database, incoming: Incoming, device: DeviceRange) -> i
 def _unshown(path: Path, why: str) -> DeviceError:
     return DeviceError(
         f"{path} {why}, so it does not show where they part. Nothing was changed. Let another device write a bundle "
-        f"of everything (for an id that it never heard of, such as {new_uuid().hex()}), and renew with that"
+        "of everything, generate_bundle(None, ...) (sqlite-sync bundle DB --everything), and renew with that"
     )
 
 

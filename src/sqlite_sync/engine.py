@@ -30,7 +30,7 @@ from sqlite_sync.clock import VectorClock
 from sqlite_sync.conflicts import Conflict, Images
 from sqlite_sync.database import Connect, Database
 from sqlite_sync.devices import Incoming
-from sqlite_sync.errors import BundleError, DeviceError, StateError, TableError
+from sqlite_sync.errors import BundleError, StateError, TableError
 from sqlite_sync.exporter import Order
 from sqlite_sync.folder import FolderResult
 from sqlite_sync.importer import ImportResult, Progress, Request
@@ -175,20 +175,20 @@ class SyncEngine:
 
     # --- exchange -------------------------------------------------------------------------------------------------
 
-    def generate_bundle(self, peer_device_id: bytes, output_path: AnyPath, *, acknowledge: bool = False) -> Path | None:
+    def generate_bundle(
+        self, peer_device_id: bytes | None, output_path: AnyPath, *, acknowledge: bool = False
+    ) -> Path | None:
         """Write what a peer lacks into a new file; None, and no file, where there is nothing to send.
 
-        With `acknowledge`, write one in any case: it tells the peer what is held here.
+        For the peer None: everything, for anyone. With `acknowledge`, write a bundle in any case: it tells the peer
+        what is held here.
         """
         with self._verb():
-            peer = devices.require_id(peer_device_id)
-            if peer == self._database.device_id():
-                msg = f"{peer.hex()} is this very device: give the id of the other one, as it says there"
-                raise DeviceError(msg)
             self._require_other_file(Path(output_path))
+            peer = devices.require_peer_id(self._database, peer_device_id)
             self._settle()
-            order = Order(peer, exporter.since_peer(self._database, peer), acknowledge)
-            return exporter.write(self._database, order, Path(output_path), _now_ms())
+            since = {} if peer is None else exporter.since_peer(self._database, peer)
+            return exporter.write(self._database, Order(peer, since, acknowledge), Path(output_path), _now_ms())
 
     def import_bundle(
         self, path: AnyPath, *, dry_run: bool = False, progress: Callable[[Progress], None] | None = None

@@ -40,10 +40,12 @@ FULL_ID = 32  # hexadecimal digits
         "sqlite-sync bundle notes.db -o tablet.bundle \\",
         "    --peer 0193a5c27e4f7a03b6d98c1d52e0f417",
         "sqlite-sync bundle notes.db -o tablet.bundle --peer 52e0f417",
+        "sqlite-sync bundle notes.db -o all.bundle --everything",
     )
 )
 @database_argument
-@click.option("--peer", required=True, metavar="HEX", help="The other device's id, or its end once it is known here.")
+@click.option("--peer", metavar="HEX", help="The other device's id, or its end once it is known here.")
+@click.option("--everything", is_flag=True, help="Write all that is held here, for anyone, instead of for one peer.")
 @click.option(
     "-o",
     "--output",
@@ -54,22 +56,28 @@ FULL_ID = 32  # hexadecimal digits
 )
 @click.option("--acknowledge", is_flag=True, help="Write one even if there is nothing new, to say what is held here.")
 @json_option
-def bundle(*, database: Path, peer: str, output: Path, acknowledge: bool, as_json: bool) -> None:
+def bundle(  # noqa: PLR0913 - one for each option
+    *, database: Path, peer: str | None, everything: bool, output: Path, acknowledge: bool, as_json: bool
+) -> None:
     """Write what a peer lacks into a file to carry there.
 
     What was written is sent again each time, until the peer's own bundle says that it arrived. The peer's device id is
     what `init` and `status` print there.
     """
+    if everything == (peer is not None):
+        message = "give either --peer or --everything"
+        raise click.UsageError(message)
     check_output(output)
     with opened(database) as engine:
-        peer_id = device_named(engine, peer)
+        peer_id = None if peer is None else device_named(engine, peer)
         path = engine.generate_bundle(peer_id, output, acknowledge=acknowledge)
+    whom = "anyone" if peer_id is None else short_device(peer_id)
     if as_json:
-        print_json({"path": machine(path), "peer_device_id": peer_id.hex()})
+        print_json({"path": machine(path), "peer_device_id": machine(peer_id)})
     elif path is None:
-        say(f"nothing new for {short_device(peer_id)}: no bundle written")
+        say(f"nothing new for {whom}: no bundle written")
     else:
-        click.echo(printable(f"{path}: {path.stat().st_size:,} bytes for {short_device(peer_id)}"))
+        click.echo(printable(f"{path}: {path.stat().st_size:,} bytes for {whom}"))
 
 
 def check_output(output: Path) -> None:
