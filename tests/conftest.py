@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def send(source: SyncEngine, target: SyncEngine) -> ImportResult | None:
     """Carry what `target` lacks from `source` to it; None where there is nothing."""
     path = source.generate_bundle(target.device_id, source.path.with_suffix(".bundle"))
     return None if path is None else target.import_bundle(path)
+
+
+def tick() -> None:
+    """Let the clock go on, so that what is written next has a later HLC on whatever device."""
+    before = time.time_ns()
+    while time.time_ns() < before + 2_000_000:
+        pass
 
 
 def exchange(*engines: SyncEngine) -> None:

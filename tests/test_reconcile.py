@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from conftest import MakeEngine, exchange, rows, send
+from conftest import MakeEngine, exchange, rows, send, tick
 from sqlite_sync import Conflict, SchemaError, SyncEngine, TableError
 
 Pair = tuple[SyncEngine, SyncEngine]
@@ -43,6 +43,7 @@ def versions(engine: SyncEngine, conflict: Conflict) -> list[object]:
 
 def run(engine: SyncEngine, *statements: str) -> None:
     for statement in statements:
+        tick()
         engine.connection.execute(statement)
 
 
