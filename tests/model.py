@@ -14,6 +14,7 @@ from hashlib import sha256
 
 Image = Mapping[str, object] | None  # None: absent
 RowName = tuple[str, Hashable]
+PARKED = bytes(16)  # the base of a write whose author had no row in front of them, since it was parked
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,14 @@ class Row:
     def _covered(self, write: Write) -> set[bytes]:
         if write.base is None:
             return {op_id for op_id, one in self.writes.items() if one.happened_before(write)}
+        if write.base == PARKED:
+            return set(self._siblings(write))
         return {write.base, *self.covered[write.base], *self._siblings(write)}
 
     def _parent(self, write: Write) -> bytes | None:
         if write.base is not None:
-            return max(self._siblings(write), key=lambda op_id: self.writes[op_id].seq, default=write.base)
+            default = None if write.base == PARKED else write.base
+            return max(self._siblings(write), key=lambda op_id: self.writes[op_id].seq, default=default)
         known = [op_id for op_id, one in self.writes.items() if one.happened_before(write)]
         return max(known, key=lambda op_id: self.writes[op_id].order, default=None)
 
@@ -196,6 +200,89 @@ class Model:
             if later.base is None and seen is not None and not seen.conflicts:
                 return True
         return False
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A foreign key to another table's only key column."""
+
+    columns: tuple[str]
+    parent: str
+
+
+@dataclass(frozen=True)
+class State:
+    """What stands in the tables, by key, and the conflicts as (kind, table, key, local op, remote op)."""
+
+    tables: dict[str, dict[Hashable, Image]]
+    conflicts: set[tuple[str, str, Hashable, bytes, bytes]]
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Which shown heads stand beside each other: SPEC.md, section 4.6."""
+
+    uniques: Mapping[str, list[tuple[str, ...]]]
+    references: Mapping[str, list[Reference]]
+
+    def state(self, rows: Mapping[RowName, Row]) -> State:
+        conflicts = {
+            (clash.kind, *name, clash.local, clash.remote) for name, row in rows.items() for clash in row.conflicts
+        }
+        stands: dict[RowName, Row] = {}
+        parked: dict[RowName, tuple[str, bytes]] = {}
+        live = [name for name in rows if rows[name].image is not None]
+        for name in sorted(live, key=lambda name: rows[name].shown.order, reverse=True):
+            in_the_way = [other for other in stands if self._clash(name, rows[name], other, stands[other])]
+            if in_the_way:
+                last = max(in_the_way, key=lambda other: rows[other].shown.order)
+                parked[name] = ("unique", rows[last].shown.op_id)
+            else:
+                stands[name] = rows[name]
+        while hanging := {name: why for name in stands if (why := self._hangs_on(name, rows, parked, stands))}:
+            parked |= {name: ("foreign_key", why) for name, why in hanging.items()}
+            stands = {name: row for name, row in stands.items() if name not in hanging}
+        for name in parked:  # the first of all reasons, now that all are known
+            if parked[name][0] == "foreign_key" and (why := self._hangs_on(name, rows, parked, stands)):
+                parked[name] = ("foreign_key", why)
+        tables: dict[str, dict[Hashable, Image]] = defaultdict(dict)
+        for (table, key), row in stands.items():
+            tables[table][key] = row.image
+        found = {(kind, *name, local, rows[name].shown.op_id) for name, (kind, local) in parked.items()}
+        return State(tables, conflicts | found)
+
+    def _clash(self, name: RowName, row: Row, other: RowName, standing: Row) -> bool:
+        if name[0] != other[0] or row.image is None or standing.image is None:
+            return False
+        pairs = [
+            [(row.image[column], standing.image[column]) for column in columns]
+            for columns in self.uniques.get(name[0], [])
+        ]
+        return any(all(x is not None and x == y for x, y in each) for each in pairs)
+
+    def _hangs_on(
+        self,
+        name: RowName,
+        rows: Mapping[RowName, Row],
+        parked: Mapping[RowName, object],
+        stands: Mapping[RowName, Row],
+    ) -> bytes | None:
+        """Return what the first reference of a row that does not stand is lost to."""
+        row = rows[name]
+        for reference in reversed(self.references.get(name[0], [])):  # SQLite numbers the last one declared 0
+            value = (row.image or {})[reference.columns[0]]
+            parent = (reference.parent, value)
+            if value is None or parent in stands or parent not in rows:
+                continue
+            loss = rows[parent].shown
+            if parent in parked or self._is_unforeseen(row.shown, loss):
+                return loss.op_id
+        return None
+
+    def _is_unforeseen(self, head: Write, loss: Write) -> bool:
+        if loss.happened_before(head):
+            return False
+        return loss.is_resolution or not head.happened_before(loss)
 
 
 def same(left: Image, right: Image) -> bool:

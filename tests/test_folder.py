@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import MakeEngine, exchange, rows, send
+from conftest import MakeEngine, exchange, rows, send, tick
 from sqlite_sync import BundleError, DeviceError, FolderResult, StateError, SyncEngine, folder
 from sqlite_sync.folder import FileNote
 
@@ -415,41 +415,21 @@ def test_a_copied_database_is_found_at_the_folder(make: MakeEngine, stick: Path,
         assert {row[0][1] for row in rows(b)} == {"1", "2", "3"}
 
 
-def test_rows_that_cannot_stand_together_stop_their_own_bundle_only(
-    make: MakeEngine, stick: Path, tmp_path: Path
-) -> None:
+def test_rows_that_cannot_stand_together_stop_nothing(make: MakeEngine, stick: Path) -> None:
     schema = "CREATE TABLE todos (id TEXT PRIMARY KEY, title TEXT NOT NULL UNIQUE)"
     a, b, c = (make(name, schema) for name in "abc")
     for engine, title in ((a, "the same"), (c, "another"), (b, "the same")):
+        tick()
         engine.connection.execute("INSERT INTO todos VALUES (?, ?)", (engine.path.stem, title))
-    in_the_way, other = a.sync_folder(stick).written, c.sync_folder(tmp_path).written
-    assert in_the_way is not None
-    assert other is not None
-    shutil.copytree(other.parent, own(stick, c))
+    visit(stick, a, c, b, a, c)
 
-    result = b.sync_folder(stick)
-
-    assert [note.path for note in result.refused] == [in_the_way]
-    assert "UNIQUE" in result.refused[0].reason
+    assert agree(a, b, c)
     assert {row[0][1] for row in rows(b)} == {"b", "c"}
-    assert result.written is not None
-    b.connection.execute("UPDATE todos SET title = 'b gives way' WHERE id = 'b'")  # the remedy that the message names
-    assert not b.sync_folder(stick).refused
-    assert {row[0][1] for row in rows(b)} == {"a", "b", "c"}
-
-
-def test_one_device_that_gives_way_is_enough(make: MakeEngine, stick: Path) -> None:
-    schema = "CREATE TABLE todos (id TEXT PRIMARY KEY, title TEXT NOT NULL UNIQUE)"
-    a, b = make("a", schema), make("b", schema)
-    for engine in (a, b):
-        engine.connection.execute("INSERT INTO todos VALUES (?, 'the same')", (engine.path.stem,))
-    visit(stick, a, b, a)  # each refuses the other's
+    assert [conflict.kind for conflict in a.get_unresolved_conflicts()] == ["unique"]
     b.connection.execute("UPDATE todos SET title = 'b gives way' WHERE id = 'b'")
-
-    visit(stick, b, a, b, a)
-
-    assert agree(a, b)
-    assert {row[0][1] for row in rows(a)} == {"a", "b"}
+    visit(stick, b, a, c)
+    assert agree(a, b, c)
+    assert {row[0][1] for row in rows(a)} == {"a", "b", "c"}
 
 
 def test_a_missing_folder_is_an_error_that_says_what_to_do(make: MakeEngine, tmp_path: Path) -> None:

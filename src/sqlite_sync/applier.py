@@ -7,15 +7,15 @@ final rows of those that were contested.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlite_sync import app_triggers, capture, catalog, conflicts, contested, log
+from sqlite_sync import app_triggers, capture, catalog, contested, log, parking
 from sqlite_sync.app_triggers import AppTrigger
-from sqlite_sync.codec import Row, Value
+from sqlite_sync.codec import Row
 from sqlite_sync.contested import Plan, Search
 from sqlite_sync.database import Database
-from sqlite_sync.errors import ConstraintError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind
 from sqlite_sync.tables import Column, Table, changed, commas, fold, logged, same_key
@@ -57,19 +57,48 @@ def _apply(database: Database, tables: Sequence[Table], todo: Todo, *, is_thorou
     if todo.most_rows:
         _list_rows(database, plans, todo.most_rows)
     busy = [one for one in plans if one.simple or one.final]
+    refused: list[tuple[Table, Row]] = []
     if busy or any(one.has_contested for one in plans):  # forks decide which triggers capture needs
-        quiet, silent = _silence(database, tables, busy)
-        with capture.paused(database, [*tables, *silent]), app_triggers.silenced(database, quiet):
-            _write(database, busy, is_thorough=is_thorough)
+        with _quiet(database, tables, [one.table for one in busy]):
+            refused = _write(database, busy, is_thorough=is_thorough)
+    _park(database, plans, refused)
     return plans
 
 
-def _silence(database: Database, tables: Sequence[Table], busy: Sequence[Plan]) -> tuple[list[AppTrigger], list[Table]]:
+def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, Row]]) -> None:
+    """Let constraints have their say; rows of any enabled table may have to go, or come back."""
+    enabled = catalog.enabled(database)
+    work = parking.survey(database, enabled, refused)
+    if work is None:
+        return
+    with _quiet(database, enabled, enabled):
+        outcome = parking.settle(database, work)
+    known = {one.table.number: one for one in plans}
+    for table in enabled:
+        opened, overridden = outcome.opened.get(table.number, []), outcome.overridden.get(table.number, [])
+        if opened or overridden:
+            one = known.get(table.number) or Plan(table)
+            one.opened.extend(opened)
+            one.overridden.extend(overridden)
+            plans.extend([] if table.number in known else [one])
+
+
+@contextmanager
+def _quiet(database: Database, tables: Sequence[Table], written: Sequence[Table]) -> Iterator[None]:
+    """Capture nothing on these tables, and let those of the application's triggers rest that must not fire."""
+    quiet, silent = _silence(database, tables, written)
+    with capture.paused(database, [*tables, *silent]), app_triggers.silenced(database, quiet):
+        yield
+
+
+def _silence(
+    database: Database, tables: Sequence[Table], written: Sequence[Table]
+) -> tuple[list[AppTrigger], list[Table]]:
     """Return the application's triggers that must not fire, and other synced tables that those which fire write."""
     enabled = catalog.enabled(database)
-    written = {one.table.name for one in busy}
-    decided = app_triggers.decide(database, [table.name for table in enabled]) if busy else []
-    ours = [trigger for trigger in decided if trigger.table_name in written]
+    names = {table.name for table in written}
+    decided = app_triggers.decide(database, [table.name for table in enabled]) if names else []
+    ours = [trigger for trigger in decided if trigger.table_name in names]
     reached = {name for trigger in ours if trigger.fires for name in trigger.writes}
     known = {table.number for table in tables}
     silent = [table for table in enabled if fold(table.name) in reached and table.number not in known]
@@ -119,25 +148,19 @@ def _without(ranges: list[tuple[int, int]], held: list[tuple[int, int]]) -> list
     return sorted(set(left))
 
 
-def _write(database: Database, plans: Sequence[Plan], *, is_thorough: bool) -> None:
+def _write(database: Database, plans: Sequence[Plan], *, is_thorough: bool) -> list[tuple[Table, Row]]:
+    """Write all that can be written; return the rows that a constraint refused, with their images."""
     database.execute("SAVEPOINT sync_write")
-    _write_somehow(database, plans, is_thorough=is_thorough)
-    violated = _violations(database, plans)
-    if violated:  # what was violated before may stay so: look, and write again
-        database.execute("ROLLBACK TO sync_write")
-        _require_no_fresh(violated, _violations(database, plans))
-        _write_somehow(database, plans, is_thorough=is_thorough)
-    database.execute("RELEASE sync_write")
-
-
-def _write_somehow(database: Database, plans: Sequence[Plan], *, is_thorough: bool) -> None:
+    refused: list[tuple[Table, Row]] = []
     try:
         _write_in_place(database, plans)
     except sqlite3.IntegrityError:
         if not is_thorough:
             raise
         database.execute("ROLLBACK TO sync_write")
-        _write_anew(database, plans)
+        refused = _write_anew(database, plans)
+    database.execute("RELEASE sync_write")
+    return refused
 
 
 def _drop_temporary(database: Database, plans: Sequence[Plan]) -> None:
@@ -225,7 +248,7 @@ def _image(column: Column) -> str:
     return f"CASE WHEN {changed(column, 'o.')} THEN o.{column.new} ELSE t.{column.sql} END"
 
 
-def _write_anew(database: Database, plans: Sequence[Plan]) -> None:
+def _write_anew(database: Database, plans: Sequence[Plan]) -> list[tuple[Table, Row]]:
     """Delete every affected row, then insert the final ones: two rows may so exchange a UNIQUE value."""
     for one in plans:
         _stage(database, one)
@@ -241,8 +264,7 @@ def _write_anew(database: Database, plans: Sequence[Plan]) -> None:
             database.execute(
                 f"DELETE FROM {one.table.sql} WHERE {_in(one.table)} (SELECT {keys} FROM {_simple(one, Kind.DELETE)})"
             )
-    for one in plans:
-        _insert_staged(database, one.table)
+    return [(one.table, image) for one in plans for image in _insert_staged(database, one.table)]
 
 
 def _stage(database: Database, one: Plan) -> None:
@@ -267,80 +289,27 @@ def _stage(database: Database, one: Plan) -> None:
         )
 
 
-def _insert_staged(database: Database, table: Table) -> None:
+def _insert_staged(database: Database, table: Table) -> list[Row]:
+    """Insert the final rows; return those that a constraint refused."""
     names, n = commas(c.sql for c in table.columns), table.number
+    insert = f"INTO {table.sql} ({names}) SELECT {contested.value_names(table)} FROM temp.sync_anew_{n} AS s"
     try:
-        database.execute(
-            f"INSERT OR ABORT INTO {table.sql} ({names}) SELECT {contested.value_names(table)} FROM temp.sync_anew_{n}"
-        )
-    except sqlite3.IntegrityError as error:
-        row = _first_refused(database, table)
-        msg = (
-            f"{error}: the row {row} of {table.name} and a row of this device cannot both stand; the "
-            "import changed nothing. "
-            "Change or delete the row of this device that is in the way, and import again"
-        )
-        raise ConstraintError(msg) from error
+        database.execute(f"INSERT OR ABORT {insert}")
+    except sqlite3.IntegrityError:
+        return _insert_each(database, table, f"INSERT OR ABORT {insert}")
+    return []
 
 
-def _first_refused(database: Database, table: Table) -> dict[str, Value]:
-    """Find the row at which the insert failed."""
-    names = commas(c.sql for c in table.columns)
-    for (rowid,) in database.execute(f"SELECT rowid FROM temp.sync_anew_{table.number}").fetchall():
-        one = f"SELECT {contested.value_names(table)} FROM temp.sync_anew_{table.number} WHERE rowid = {rowid}"
+def _insert_each(database: Database, table: Table, insert: str) -> list[Row]:
+    refused = []
+    rowids = database.execute(f"SELECT rowid FROM temp.sync_anew_{table.number} ORDER BY rowid").fetchall()
+    for (rowid,) in rowids:
         try:
-            database.execute(f"INSERT OR ABORT INTO {table.sql} ({names}) {one}")
+            database.execute(f"{insert} WHERE s.rowid = ?", (rowid,))
         except sqlite3.IntegrityError:
-            image = conflicts.named(table, database.execute(one).fetchone()) or {}
-            return {c.name: image[c.name] for c in table.key}
-    return {}
-
-
-def _violations(database: Database, plans: Sequence[Plan]) -> dict[tuple[str, str], list[Row]]:
-    """Return rows without their parent, by (child, parent), as far as these plans can have made them."""
-    written = {fold(one.table.name) for one in plans}
-    violated: dict[tuple[str, str], list[Row]] = {}
-    for child, parents in _references(database).items():
-        if fold(child) in written or parents & written:
-            for rowid, parent, fkid in _orphans(database, child):
-                violated.setdefault((child, parent), []).append((rowid, fkid))
-    return violated
-
-
-def _orphans(database: Database, child: str) -> list[tuple[int | None, str, int]]:
-    try:
-        return database.execute(
-            "SELECT c.rowid, c.parent, c.fkid FROM pragma_foreign_key_check(?) AS c "
-            "WHERE EXISTS (SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = c.parent COLLATE NOCASE)",
-            (child,),
-        ).fetchall()
-    except sqlite3.OperationalError:  # the reference itself is wrong (foreign key mismatch): SQLite enforces nothing
-        return []
-
-
-def _require_no_fresh(
-    violated: Mapping[tuple[str, str], list[Row]], earlier: Mapping[tuple[str, str], list[Row]]
-) -> None:
-    for (child, parent), rows in violated.items():
-        fresh = len(rows) - len(earlier.get((child, parent), ()))  # counted: a rewritten row may have got another rowid
-        if fresh > 0:
-            msg = (
-                f"FOREIGN KEY constraint failed: {fresh} row(s) of {child} refer to rows of {parent} "
-                "that the other side deleted; the import "
-                "changed nothing. Bring the parents back or delete the children on one device, and sync again"
-            )
-            raise ConstraintError(msg)
-
-
-def _references(database: Database) -> dict[str, set[str]]:
-    rows = database.execute(
-        'SELECT t.name, lower(f."table") FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name) AS f '
-        "WHERE t.schema = 'main' AND t.type = 'table'"
-    )
-    found: dict[str, set[str]] = {}
-    for child, parent in rows:
-        found.setdefault(child, set()).add(parent)
-    return found
+            image = f"SELECT {contested.value_names(table)} FROM temp.sync_anew_{table.number} WHERE rowid = ?"
+            refused.append(database.execute(image, (rowid,)).fetchone())
+    return refused
 
 
 def _require_count(table: Table, expected: int, found: int) -> None:

@@ -251,7 +251,7 @@ class _Check:
         if bases:
             strange = self._all(
                 f"SELECT 1 FROM {name} WHERE base IS NOT NULL AND (typeof(base) <> 'integer' OR base = op "
-                f"OR NOT EXISTS (SELECT 1 FROM devices WHERE base > -(ordinal << {ORDINAL_SHIFT}) "
+                f"OR base <> 0 AND NOT EXISTS (SELECT 1 FROM devices WHERE base > -(ordinal << {ORDINAL_SHIFT}) "
                 f"AND base <= to_seq - (ordinal << {ORDINAL_SHIFT}))) LIMIT 1"
             )
             self.require(not strange, f"an operation on {table.name} has a base that its source does not hold")

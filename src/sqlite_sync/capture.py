@@ -62,7 +62,7 @@ def problem(database: Database, table: Table) -> str | None:
 
 def _wanted(database: Database, table: Table) -> dict[str, str]:
     is_contested = database.one(
-        "SELECT EXISTS (SELECT 1 FROM sync_forks WHERE table_no = ? AND is_open)", (table.number,)
+        "SELECT EXISTS (SELECT 1 FROM sync_forks WHERE table_no = ? AND (is_open OR is_parked))", (table.number,)
     )
     return Renderer(table, bool(is_contested)).render()
 

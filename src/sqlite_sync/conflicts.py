@@ -21,10 +21,16 @@ from sqlite_sync.operation import Kind, conflict_id, op_id, ordinal_of, seq_of
 from sqlite_sync.tables import Table, commas, logged, mark
 from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Verdict, conflict_kind, judge
 
+PARKED_KINDS = "'unique', 'foreign_key', 'check', 'not_null', 'schema'"  # of rows that stand in no table
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """An open conflict of one row: on every device, `local` is the version that the table shows, `remote` the other."""
+    """An open conflict of one row: on every device, `local` is the version that the table shows, `remote` the other.
+
+    Where a constraint does not let the row stand, it is `remote`, and `local` is what it cannot stand beside: the row
+    that has its UNIQUE value, or the operation that took its parent away.
+    """
 
     conflict_id: bytes
     table_name: str
@@ -74,37 +80,46 @@ def has_forks(database: Database, table: Table) -> bool:
     return bool(database.one("SELECT EXISTS (SELECT 1 FROM sync_forks WHERE table_no = ?)", (table.number,)))
 
 
-def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, bytes]) -> None:
-    """Store a judged fork and its open conflicts; `fork.opened` gets the new ones: (conflict id, local, remote)."""
+def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, bytes]) -> int:
+    """Store a judged fork and its open conflicts; return its number.
+
+    `fork.opened` gets the new conflicts: (conflict id, local, remote).
+    """
     verdict = fork.verdict
     pairs = {_pair_id(devices, verdict.shown, other): other for other in verdict.conflicting()}
     values = (pack_base(table, fork.base), verdict.shown.dot, bool(pairs))
     if fork.number is None:
-        fork.number = database.execute(
-            "INSERT INTO sync_forks (table_no, base, shown, is_open) VALUES (?, ?, ?, ?)", (table.number, *values)
-        ).lastrowid
-        marks = commas(map(mark, (*fork.key, fork.number)))
-        database.execute(f"INSERT INTO sync_keys_{table.number} VALUES ({marks})", (*fork.key, fork.number))
+        number = _add_fork(database, table, fork, values)
     else:
-        database.execute(
-            "UPDATE sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", (*values, fork.number)
-        )
+        number = fork.number
+        database.execute("UPDATE sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", (*values, number))
     database.executemany(
         "INSERT INTO sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(fork.number, op.dot) for op in fork.operations],
+        [(number, op.dot) for op in fork.operations],
     )
-    before = {
-        row[0] for row in database.execute("SELECT conflict_id FROM sync_conflicts WHERE fork = ?", (fork.number,))
-    }
+    of_this = f"FROM sync_conflicts WHERE fork = ? AND kind NOT IN ({PARKED_KINDS})"
+    before = {row[0] for row in database.execute(f"SELECT conflict_id {of_this}", (number,))}
     fork.opened = [(pair, verdict.shown.dot, other.dot) for pair, other in pairs.items() if pair not in before]
-    database.execute("DELETE FROM sync_conflicts WHERE fork = ?", (fork.number,))
+    database.execute(f"DELETE {of_this}", (number,))
     database.executemany(
         "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)",
         [
-            (pair, fork.number, conflict_kind(verdict.shown, other, verdict.images), verdict.shown.dot, other.dot)
+            (pair, number, conflict_kind(verdict.shown, other, verdict.images), verdict.shown.dot, other.dot)
             for pair, other in pairs.items()
         ],
     )
+    return number
+
+
+def _add_fork(database: Database, table: Table, fork: Fork, values: tuple[Value, ...]) -> int:
+    number: int = database.one("SELECT coalesce(max(fork), 0) + 1 FROM sync_forks")
+    database.execute(
+        "INSERT INTO sync_forks (fork, table_no, base, shown, is_open, is_parked) VALUES (?, ?, ?, ?, ?, 0)",
+        (number, table.number, *values),
+    )
+    marks = commas(map(mark, (*fork.key, number)))
+    database.execute(f"INSERT INTO sync_keys_{table.number} VALUES ({marks})", (*fork.key, number))
+    return number
 
 
 def pack_base(table: Table, image: Image) -> bytes | None:
@@ -127,13 +142,13 @@ def listed(database: Database, table: str | None = None) -> list[Conflict]:
     known = {one.number: one for one in catalog.entries(database)}
     devices = log.device_ids(database)
     rows = database.execute(
-        "SELECT c.conflict_id, c.kind, c.remote_op, o.* FROM sync_conflicts AS c JOIN sync_operations "
-        "AS o ON o.op = c.local_op "
+        "SELECT c.conflict_id, c.kind, c.local_op, c.remote_op, o.* FROM sync_conflicts AS c JOIN sync_operations AS o "
+        f"ON o.op = CASE WHEN c.kind IN ({PARKED_KINDS}) THEN c.remote_op ELSE c.local_op END "
         f"{log.AUTHOR} JOIN sync_tables AS t USING (table_no) "
         "WHERE ?1 IS NULL OR t.name = ?1 ORDER BY t.name, o.hlc, d.device_id, c.conflict_id",
         (table,),
     ).fetchall()
-    return [_public(database, known[row[4]], devices, row) for row in rows]
+    return [_public(database, known[row[5]], devices, row) for row in rows]
 
 
 def by_ids(database: Database, ids: Iterable[bytes]) -> list[Conflict]:
@@ -149,15 +164,38 @@ def count(database: Database) -> int:
 
 
 def images(database: Database, conflict: Conflict) -> Images:
-    """Return the versions of a row in conflict; the base is what both sides started from."""
+    """Return the versions of a row in conflict; the base is what both sides started from.
+
+    Of a parked row, `remote` is its image, and `local` that of the row that has its UNIQUE value.
+    """
     table, fork, local, remote = located(database, conflict)
     contexts = Contexts(database)
+    if is_parked(conflict):
+        return Images(None, _standing(database, table, local, contexts), shown_image(database, table, fork, contexts))
     base, operations = loaded(database, table, fork)
     verdict = judged(base, operations, contexts, table)
     heads = {op.dot: op for op in operations}
     common = [op.dot for op in operations if contexts.knows(heads[local], op) and contexts.knows(heads[remote], op)]
     before = verdict.images[common[-1]] if common else base
     return Images(named(table, before), named(table, verdict.images[local]), named(table, verdict.images[remote]))
+
+
+def is_parked(conflict: Conflict) -> bool:
+    """Tell whether a conflict is that of a row that stands in no table."""
+    return f"'{conflict.kind}'" in PARKED_KINDS
+
+
+def _standing(database: Database, table: Table, head: int, contexts: Contexts) -> Mapping[str, Value] | None:
+    fork = database.one(
+        "SELECT fork FROM sync_forks WHERE shown = ? AND table_no = ? AND NOT is_parked", (head, table.number)
+    )
+    return None if fork is None else shown_image(database, table, fork, contexts)
+
+
+def shown_image(database: Database, table: Table, fork: int, contexts: Contexts) -> Mapping[str, Value] | None:
+    """Return the image of a fork's shown head."""
+    base, operations = loaded(database, table, fork)
+    return named(table, judged(base, operations, contexts, table).image)
 
 
 def located(database: Database, conflict: Conflict) -> tuple[Table, int, int, int]:
@@ -184,6 +222,14 @@ def loaded(database: Database, table: Table, fork: int) -> tuple[Image, list[Row
         (fork,),
     )
     return unpack_base(table, base), [row_operation(table, row) for row in rows]
+
+
+def read_operation(database: Database, table: Table, dot: int) -> RowOperation:
+    """Read one operation as its row sees it."""
+    row = database.execute(
+        f"SELECT {operation_columns(table)} FROM sync_operations AS o {log.AUTHOR} WHERE o.op = ?", (dot,)
+    ).fetchone()
+    return row_operation(table, row)
 
 
 def history(database: Database, table: Table, op: RowOperation) -> list[RowOperation]:
@@ -255,18 +301,17 @@ def _pair_id(devices: Mapping[int, bytes], one: RowOperation, other: RowOperatio
 
 
 def _public(database: Database, table: catalog.Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> Conflict:
-    pair, kind, remote, *logged = row
-    left = log.public(table, devices, tuple(logged))
-    right_device = devices[ordinal_of(remote)]
+    pair, kind, local, remote, *logged = row
+    here, there = ((ordinal_of(dot), seq_of(dot)) for dot in (local, remote))
     return Conflict(
         conflict_id=pair,
         table_name=table.name,
-        row_pk=left.row_pk,
+        row_pk=log.public(table, devices, tuple(logged)).row_pk,
         kind=kind,
-        local_op_id=left.op_id,
-        remote_op_id=op_id(right_device, seq_of(remote)),
-        local_device_id=left.device_id,
-        remote_device_id=right_device,
-        local_time_ms=left.time_ms,
-        remote_time_ms=hlc_time_ms(log.hlc_at(database, ordinal_of(remote), seq_of(remote))),
+        local_op_id=op_id(devices[here[0]], here[1]),
+        remote_op_id=op_id(devices[there[0]], there[1]),
+        local_device_id=devices[here[0]],
+        remote_device_id=devices[there[0]],
+        local_time_ms=hlc_time_ms(log.hlc_at(database, *here)),
+        remote_time_ms=hlc_time_ms(log.hlc_at(database, *there)),
     )

@@ -166,7 +166,7 @@ def _outcome(database: Database, table: Table, row: _Contested, contexts: Contex
     operations = sorted([*row.old, *row.listed, *row.new], key=lambda op: op.order)
     here = {op.dot for op in operations}
     try:
-        if any(op.base is not None and op.base not in here for op in operations):
+        if any(op.base and op.base not in here for op in operations):
             raise MissingParentError  # noqa: TRY301 - what the base is, only the whole history tells
         if row.fork is None and is_chain(operations, knows):
             image = row.current

@@ -261,7 +261,7 @@ def _append_table(database: Database, table: TableDescription) -> int:
 
 
 _BASE = (
-    "CASE WHEN b.base IS NOT NULL THEN b.base + (SELECT m.shift FROM temp.sync_incoming AS m "
+    "CASE WHEN b.base = 0 THEN 0 WHEN b.base IS NOT NULL THEN b.base + (SELECT m.shift FROM temp.sync_incoming AS m "
     f"WHERE m.bundle_ordinal = -((b.base - 1) >> {ORDINAL_SHIFT})) END"
 )
 

@@ -13,7 +13,7 @@ from sqlite_sync.catalog import Entry, entries
 from sqlite_sync.clock import VectorClock
 from sqlite_sync.codec import Value
 from sqlite_sync.database import Database
-from sqlite_sync.operation import ORDINAL_SHIFT, Kind, Operation, dot_number, op_id, ordinal_of, seq_of
+from sqlite_sync.operation import NO_OP_ID, ORDINAL_SHIFT, Kind, Operation, dot_number, op_id, ordinal_of, seq_of
 from sqlite_sync.tables import commas
 from sqlite_sync.verdict import RowOperation
 
@@ -36,10 +36,14 @@ class Contexts:
 
     def knows(self, later: RowOperation, earlier: RowOperation) -> bool:
         """Tell whether `earlier` happened before `later`."""
-        ordinal, other = ordinal_of(later.dot), ordinal_of(earlier.dot)
+        return self.knows_dot(later.dot, earlier.dot)
+
+    def knows_dot(self, later: int, earlier: int) -> bool:
+        """Tell the same of two dot numbers."""
+        ordinal, other = ordinal_of(later), ordinal_of(earlier)
         if ordinal == other:
-            return earlier.dot < later.dot
-        return seq_of(earlier.dot) <= self.known(ordinal, seq_of(later.dot), other)
+            return earlier < later
+        return seq_of(earlier) <= self.known(ordinal, seq_of(later), other)
 
     def _load(self, ordinal: int, other: int) -> tuple[list[int], list[int]]:
         rows = self._database.execute(
@@ -144,8 +148,14 @@ def public(table: Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> 
             for i in written
             if kind in (Kind.UPDATE, Kind.DELETE)
         },
-        base_op_id=op_id(devices[ordinal_of(base)], seq_of(base)) if base is not None else None,
+        base_op_id=_base_id(devices, base),
     )
+
+
+def _base_id(devices: Mapping[int, bytes], base: int | None) -> bytes | None:
+    if not base:
+        return None if base is None else NO_OP_ID
+    return op_id(devices[ordinal_of(base)], seq_of(base))
 
 
 def _written(table: Entry, kind: Kind, new: list[Value], old: list[Value]) -> list[int]:

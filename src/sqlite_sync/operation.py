@@ -12,6 +12,7 @@ from sqlite_sync.codec import Value
 
 ORDINAL_SHIFT = 40
 ID_BYTES = 16
+NO_OP_ID = bytes(ID_BYTES)  # the base of an operation on a row that was parked
 
 
 class Kind(IntEnum):
@@ -34,7 +35,7 @@ class Operation:
     """One captured change of one row.
 
     `new` holds the values it wrote (all of them, or an update's changed columns), `old` the values it overwrote.
-    `base_op_id` is the head on which it was written while its row was in conflict.
+    `base_op_id` is the head on which it was written while its row was in conflict; all zero where the row was parked.
     """
 
     op_id: bytes

@@ -76,10 +76,11 @@ def replay(database: Database, table: Table, held: Sequence[tuple[int, int]] = (
     for row in rows:
         _step(database, table, name, conflicts.row_operation(table, row))
     contexts = Contexts(database)
-    for (fork,) in database.execute("SELECT fork FROM sync_forks WHERE table_no = ?", (table.number,)).fetchall():
+    forks = database.execute("SELECT fork, is_parked FROM sync_forks WHERE table_no = ?", (table.number,)).fetchall()
+    for fork, is_parked in forks:
         base, operations = conflicts.loaded(database, table, fork)
         image = conflicts.judged(base, operations, contexts, table).image
-        _put(database, table, name, operations[0], image)
+        _put(database, table, name, operations[0], None if is_parked else image)
 
 
 def _step(database: Database, table: Table, name: str, op: RowOperation) -> None:

@@ -70,7 +70,8 @@ CREATE TABLE sync_forks (                 -- rows that have, or once had, more t
     table_no  INTEGER NOT NULL,
     base      BLOB,                       -- the image before its operations: MessagePack map, position -> value; NULL: absent
     shown     INTEGER NOT NULL,           -- dot number of the shown head
-    is_open   INTEGER NOT NULL            -- 1 while in conflict
+    is_open   INTEGER NOT NULL,           -- 1 while in conflict
+    is_parked INTEGER NOT NULL            -- 1 while a constraint does not let the row stand in its table
 );
 
 CREATE TABLE sync_fork_operations (
@@ -79,7 +80,7 @@ CREATE TABLE sync_fork_operations (
     PRIMARY KEY (fork, op)
 ) WITHOUT ROWID;
 
-CREATE TABLE sync_conflicts (             -- open conflicts: the shown head and another
+CREATE TABLE sync_conflicts (             -- open conflicts: the shown head and another; or a parked row and what is in its way
     conflict_id BLOB PRIMARY KEY,
     fork        INTEGER NOT NULL,
     kind        TEXT NOT NULL,

@@ -51,7 +51,11 @@ LOG_DISPLACED = """\
     SELECT {table_no}, {kind}, {base}, {hlc}, {columns} FROM sync_notes_{n} WHERE {gone};
     DELETE FROM sync_notes_{n} WHERE {gone};"""
 
-SHOWN = "(SELECT f.shown FROM sync_keys_{n} AS k JOIN sync_forks AS f USING (fork) WHERE {same_key} AND f.is_open)"
+# 0 where the row is parked: whoever writes it has no row in front of them.
+SHOWN = (
+    "(SELECT f.shown * (1 - f.is_parked) FROM sync_keys_{n} AS k JOIN sync_forks AS f USING (fork) "
+    "WHERE {same_key} AND (f.is_open OR f.is_parked))"
+)
 
 VERBS = ("insert", "update", "rekey", "delete", "note_insert", "note_update", "displaced_insert", "displaced_update")
 

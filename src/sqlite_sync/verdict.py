@@ -76,8 +76,8 @@ def judge(
 
 
 def _with_real_bases(operations: Sequence[RowOperation]) -> list[RowOperation]:
-    """Take away a base that is no earlier operation of the row: no honest author writes one."""
-    seen: set[int] = set()
+    """Take away a base that is neither 0 nor an earlier operation of the row: no honest author writes one."""
+    seen = {0}
     real = []
     for op in operations:
         real.append(op if op.base is None or op.base in seen else replace(op, base=None))

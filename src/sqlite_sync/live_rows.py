@@ -1,0 +1,153 @@
+"""Rows by their shown head: what two rows that cannot both stand are compared by (SPEC.md, section 4.6).
+
+A row that takes part in such a comparison becomes a fork, so that its shown head is known from then on. Until then it
+is its last operation, which stands among the new ones and those of the window, except where devices' schemas differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlite_sync import conflicts, log
+from sqlite_sync.codec import Row, Value
+from sqlite_sync.conflicts import Fork
+from sqlite_sync.database import Database
+from sqlite_sync.errors import SchemaError
+from sqlite_sync.log import Contexts
+from sqlite_sync.operation import Kind, ordinal_of, seq_of
+from sqlite_sync.tables import Table, commas, mark
+from sqlite_sync.verdict import MissingParentError, Order, before, judge
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRow:
+    """A row with its shown head; `order` is that head's place in the total order."""
+
+    table: Table
+    key: Row
+    image: Row
+    fork: int
+    head: int
+    order: Order
+
+
+class LiveRows:
+    """Finds rows and their shown heads, in one transaction."""
+
+    def __init__(self, database: Database, contexts: Contexts) -> None:
+        self._database = database
+        self._contexts = contexts
+        self._devices = log.device_ids(database)
+        self._listed: set[int] = set()
+
+    def named(self, table: Table, image: Row) -> LiveRow:
+        """Return the row that has this image."""
+        key = tuple(image[table.columns.index(column)] for column in table.key)
+        fork = self._fork(table, key)
+        if fork is None:
+            fork = self._make_fork(table, key, image)
+        return self._row(table, key, image, fork)
+
+    def of_fork(self, table: Table, fork: int) -> LiveRow | None:
+        """Return the row of a fork; None where its shown head is absent."""
+        base, operations = conflicts.loaded(self._database, table, fork)
+        image = conflicts.judged(base, operations, self._contexts, table).image
+        keys = commas(f"k{i}" for i in range(len(table.key)))
+        key = self._database.execute(f"SELECT {keys} FROM sync_keys_{table.number} WHERE fork = ?", (fork,)).fetchone()
+        return None if image is None else self._row(table, tuple(key), image, fork)
+
+    def head(self, table: Table, key: Sequence[Value]) -> int | None:
+        """Return the shown head of a row, present or not; None where it is no fork and was not touched lately."""
+        fork = self._fork(table, key)
+        return self._recent(table, key) if fork is None else self._shown(fork)
+
+    def order(self, dot: int) -> Order:
+        """Return the place of an operation in the total order."""
+        hlc = log.hlc_at(self._database, ordinal_of(dot), seq_of(dot))
+        return hlc, self._devices[ordinal_of(dot)], seq_of(dot)
+
+    def close(self) -> None:
+        """Drop the temporary tables."""
+        for number in self._listed:
+            self._database.execute(f"DROP TABLE temp.sync_recent_{number}")
+        self._listed.clear()
+
+    def _row(self, table: Table, key: Row, image: Row, fork: int) -> LiveRow:
+        head = self._shown(fork)
+        return LiveRow(table, key, image, fork, head, self.order(head))
+
+    def _fork(self, table: Table, key: Sequence[Value]) -> int | None:
+        fork: int | None = self._database.one(
+            f"SELECT fork FROM sync_keys_{table.number} WHERE {_key_is('k{i}', key)}", key
+        )
+        return fork
+
+    def _shown(self, fork: int) -> int:
+        shown: int = self._database.one("SELECT shown FROM sync_forks WHERE fork = ?", (fork,))
+        return shown
+
+    def _recent(self, table: Table, key: Sequence[Value]) -> int | None:
+        """Find a row's last operation among the new ones and those of the window; they are listed once, on demand."""
+        if table.number not in self._listed:
+            self._list_recent(table)
+        dot: int | None = self._database.one(
+            f"SELECT op FROM temp.sync_recent_{table.number} WHERE {_key_is('k{i}', key)}", key
+        )
+        return dot
+
+    def _list_recent(self, table: Table) -> None:
+        n = table.number
+        self._listed.add(n)
+        names = commas(f"k{i}" for i in range(len(table.key)))
+        typed = commas(f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(table.key))
+        keys = commas(f"o.{c.new}" for c in table.key)
+        self._database.execute(f"CREATE TEMP TABLE sync_recent_{n} ({typed}, op, PRIMARY KEY ({names})) WITHOUT ROWID")
+        every = " UNION ALL ".join(
+            f"SELECT o.op, o.hlc, {keys} FROM {log.in_ranges(ranges)} AND o.table_no = {n}"
+            for ranges in ("sync_new", "sync_window")
+        )
+        listed = commas(f"o.{c.new}" for c in table.key)
+        self._database.execute(  # the last of a row replaces those before it
+            f"INSERT OR REPLACE INTO temp.sync_recent_{n} SELECT {listed}, o.op FROM ({every}) AS o {log.AUTHOR} "
+            f"ORDER BY {log.TOTAL_ORDER}"
+        )
+
+    def _last(self, table: Table, key: Row) -> int:
+        """Find a row's last operation; in the whole log, where it is not among the recent ones."""
+        recent = self._recent(table, key)
+        if recent is not None:
+            return recent
+        where = " AND ".join(
+            f"o.{c.new} = {mark(value)} COLLATE {c.collation}" for c, value in zip(table.key, key, strict=True)
+        )
+        last: int | None = self._database.one(
+            f"SELECT o.op FROM sync_operations AS o {log.AUTHOR} WHERE o.table_no = {table.number} AND {where} "
+            "ORDER BY o.hlc DESC, d.device_id DESC, o.op DESC LIMIT 1",
+            key,
+        )
+        if last is None:
+            msg = (
+                f"{table.name} holds a row {key!r} that its log does not know, so something wrote it uncaptured; "
+                f"run reconcile on {table.name} and try again"
+            )
+            raise SchemaError(msg)
+        return last
+
+    def _make_fork(self, table: Table, key: Row, image: Row) -> int:
+        """Make a fork of a row that is none: its last operation, and the image before it."""
+        op = conflicts.read_operation(self._database, table, self._last(table, key))
+        base, operations = None, [op]
+        try:
+            if op.kind not in (Kind.RESOLVE, Kind.RESOLVE_DELETE):
+                base = before(image, op, table.key_indexes)
+        except MissingParentError:
+            operations = conflicts.history(self._database, table, op)
+        verdict = judge(base, operations, self._contexts.knows, table.key_indexes, is_whole=True)
+        native = tuple(op.values[table.columns.index(column)] for column in table.key)
+        made = Fork(None, native, base, operations, verdict)
+        return conflicts.store(self._database, table, made, self._devices)
+
+
+def _key_is(name: str, key: Sequence[Value]) -> str:
+    return " AND ".join(f"{name.format(i=i)} = {mark(value)}" for i, value in enumerate(key))

@@ -1,0 +1,205 @@
+"""Rows that a declared constraint does not let stand beside others (SPEC.md, section 4.6).
+
+Which rows stand is a function of the shown heads of all rows. Each time, whatever was parked is tried again, together
+with what could not be written, from the last in the total order to the first: a row stands if nothing later is in its
+way, and what is earlier gives way to it. So it does not matter which rows happened to stand before. References come
+after that: who hangs on a parked row, or on a parent that went while its child was written elsewhere, is parked too.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlite_sync import conflicts, hanging, log, references
+from sqlite_sync.codec import Row
+from sqlite_sync.database import Database
+from sqlite_sync.hanging import Hanging
+from sqlite_sync.live_rows import LiveRow, LiveRows
+from sqlite_sync.log import Contexts
+from sqlite_sync.operation import conflict_id, op_id, ordinal_of, seq_of
+from sqlite_sync.references import Reference
+from sqlite_sync.tables import Table, commas, mark
+
+_TAKEN = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_ROWID}
+_REFUSALS = {sqlite3.SQLITE_CONSTRAINT_CHECK: "check", sqlite3.SQLITE_CONSTRAINT_NOTNULL: "not_null"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A row that stands in no table: why, and the operation that is in its way."""
+
+    row: LiveRow
+    kind: str
+    local: int
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What there is to do: rows that were refused, rows that were parked, parents that went."""
+
+    tables: Mapping[int, Table]
+    references: Sequence[Reference]
+    refused: Sequence[tuple[Table, Row]]
+    stored: Sequence[tuple[int, int, str, int]]  # fork, table number, kind, local operation
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What changed: conflicts opened, by table number, and rows with an own last edit that are parked now."""
+
+    opened: dict[int, list[tuple[bytes, int, int]]] = field(default_factory=dict)
+    overridden: dict[int, list[Row]] = field(default_factory=dict)
+
+
+def survey(database: Database, tables: Sequence[Table], refused: Sequence[tuple[Table, Row]]) -> Survey | None:
+    """Look for what constraints may have to say about the ranges in temp.sync_new; None where they have nothing."""
+    stored = _stored(database, tables)
+    found = references.read(database, tables)
+    lost = [hanging.find_lost(database, place, one) for place, one in enumerate(found)]
+    if not (stored or refused or any(lost)):
+        hanging.drop_lost(database, found)
+        return None
+    return Survey({table.number: table for table in tables}, found, refused, stored)
+
+
+def settle(database: Database, work: Survey) -> Outcome:
+    """Let stand what can, and park the rest, in the caller's transaction; capture is paused on all tables."""
+    contexts = Contexts(database)
+    rows = LiveRows(database, contexts)
+    standing = _Standing(database, rows)
+    again = []
+    for fork, number, kind, local in work.stored:
+        row = rows.of_fork(work.tables[number], fork)
+        if row is not None and not standing.holds(row):
+            again.append((row, kind, local))
+    refused = [rows.named(table, image) for table, image in work.refused]
+    candidates = {row.fork: row for row in [*refused, *(row for row, _, _ in again)]}
+    for row in sorted(candidates.values(), key=lambda row: row.order, reverse=True):
+        standing.enter(row)
+    hung = Hanging(database, rows, contexts, work.references)
+    hung.follow([one.row for one in standing.parked.values()])
+    hung.follow_again([(row, local) for row, kind, local in again if kind == "foreign_key"])
+    for row, local in hung.rows():
+        standing.leave(Parked(row, "foreign_key", local))
+    outcome = _store(database, work, standing.parked)
+    standing.close()
+    rows.close()
+    hanging.drop_lost(database, work.references)
+    return outcome
+
+
+class _Standing:
+    """The rows of the tables: enter, leave, and who is in the way."""
+
+    def __init__(self, database: Database, rows: LiveRows) -> None:
+        self._database = database
+        self._rows = rows
+        self._watched: set[int] = set()
+        self.parked: dict[int, Parked] = {}
+
+    def holds(self, row: LiveRow) -> bool:
+        """Tell whether a row stands in its table."""
+        return bool(self._database.one(f"SELECT 1 FROM {row.table.sql} AS t WHERE {_same_key(row)}", row.key))
+
+    def enter(self, row: LiveRow) -> None:
+        """Let a row stand, and park what is earlier and in its way; or park it."""
+        try:
+            self._insert("ABORT", row)
+        except sqlite3.IntegrityError as error:
+            if error.sqlite_errorcode not in _TAKEN:
+                self.parked[row.fork] = Parked(row, _REFUSALS.get(error.sqlite_errorcode, "schema"), row.head)
+                return
+            in_the_way = [self._rows.named(row.table, image) for image in self._in_the_way(row)]
+            last = max(in_the_way, key=lambda other: other.order)
+            if last.order > row.order:
+                self.parked[row.fork] = Parked(row, "unique", last.head)
+                return
+            for other in in_the_way:
+                self.leave(Parked(other, "unique", row.head))
+            self.parked.pop(row.fork, None)  # what had its own key was written by a trigger that fires on import
+            self._insert("ABORT", row)
+
+    def leave(self, parked: Parked) -> None:
+        """Take a row out of its table."""
+        row = parked.row
+        self._database.execute(f"DELETE FROM {row.table.sql} AS t WHERE {_same_key(row)}", row.key)
+        self.parked[row.fork] = parked
+
+    def close(self) -> None:
+        """Remove what was made to watch the tables."""
+        for number in self._watched:
+            self._database.execute(f"DROP TRIGGER temp.sync_in_the_way_{number}")
+            self._database.execute(f"DROP TABLE temp.sync_in_the_way_{number}")
+
+    def _insert(self, otherwise: str, row: LiveRow) -> None:
+        names = commas(column.sql for column in row.table.columns)
+        self._database.execute(
+            f"INSERT OR {otherwise} INTO {row.table.sql} ({names}) VALUES ({commas(map(mark, row.image))})", row.image
+        )
+
+    def _in_the_way(self, row: LiveRow) -> list[Row]:
+        """Ask SQLite which rows REPLACE would delete, whatever its indexes are made of; nothing is changed."""
+        table = row.table
+        self._watch(table)
+        was_on = self._database.one("PRAGMA recursive_triggers")
+        self._database.execute("SAVEPOINT sync_look")
+        self._database.execute("PRAGMA recursive_triggers = ON")  # else REPLACE deletes without a word
+        self._insert("REPLACE", row)
+        found = self._database.execute(f"SELECT * FROM temp.sync_in_the_way_{table.number}").fetchall()
+        self._database.execute("ROLLBACK TO sync_look")
+        self._database.execute("RELEASE sync_look")
+        self._database.execute(f"PRAGMA recursive_triggers = {was_on}")
+        return found
+
+    def _watch(self, table: Table) -> None:
+        if table.number in self._watched:
+            return
+        self._watched.add(table.number)
+        name = f"sync_in_the_way_{table.number}"
+        values = commas(f"OLD.{column.sql}" for column in table.columns)
+        self._database.execute(f"CREATE TEMP TABLE {name} ({commas(f'c{i}' for i in range(len(table.columns)))})")
+        self._database.execute(
+            f"CREATE TEMP TRIGGER {name} AFTER DELETE ON {table.sql} BEGIN INSERT INTO {name} VALUES ({values}); END"
+        )
+
+
+def _same_key(row: LiveRow) -> str:
+    return " AND ".join(f"t.{c.sql} = {mark(value)}" for c, value in zip(row.table.key, row.key, strict=True))
+
+
+def _stored(database: Database, tables: Sequence[Table]) -> list[tuple[int, int, str, int]]:
+    """List the parked rows of these tables."""
+    enabled = {table.number for table in tables}
+    rows = database.execute(
+        "SELECT c.fork, f.table_no, c.kind, c.local_op FROM sync_conflicts AS c JOIN sync_forks AS f USING (fork) "
+        f"WHERE c.kind IN ({conflicts.PARKED_KINDS}) ORDER BY c.fork"
+    )
+    return [row for row in rows if row[1] in enabled]
+
+
+def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Outcome:
+    """Replace the records of parked rows; return what is new."""
+    devices = log.device_ids(database)
+    before, was_parked = set[bytes](), {fork for fork, *_ in work.stored}
+    for fork in was_parked:
+        of_fork = f"FROM sync_conflicts WHERE fork = ? AND kind IN ({conflicts.PARKED_KINDS})"
+        before |= {pair for (pair,) in database.execute(f"SELECT conflict_id {of_fork}", (fork,))}
+        database.execute(f"DELETE {of_fork}", (fork,))
+    flags = [(False, fork) for fork in was_parked - parked.keys()] + [
+        (True, fork) for fork in parked.keys() - was_parked
+    ]
+    database.executemany("UPDATE sync_forks SET is_parked = ? WHERE fork = ?", flags)
+    outcome = Outcome()
+    for fork, one in parked.items():
+        ops = [op_id(devices[ordinal_of(dot)], seq_of(dot)) for dot in (one.local, one.row.head)]
+        pair = conflict_id(*ops)
+        database.execute(
+            "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)", (pair, fork, one.kind, one.local, one.row.head)
+        )
+        if pair not in before:
+            outcome.opened.setdefault(one.row.table.number, []).append((pair, one.local, one.row.head))
+        if fork not in was_parked and ordinal_of(one.row.head) == 0:
+            outcome.overridden.setdefault(one.row.table.number, []).append(one.row.key)
+    return outcome

@@ -1,0 +1,498 @@
+"""Constraints that only the union of two devices' writes breaks: what stands, what is parked, and that both agree."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import event, example, given, settings
+from hypothesis import strategies as st
+
+from conftest import MakeEngine, exchange, rows, send, tick
+from model import Constraints, Model, Reference, Write
+from sqlite_sync import Conflict, SyncEngine
+
+UNIQUE = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE{}, x)"
+FAMILY = (
+    "CREATE TABLE parents (id TEXT PRIMARY KEY, name);"
+    "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents {})"
+)
+NAMES = ("t", "parents")
+
+
+def run(engine: SyncEngine, *statements: str) -> None:
+    for statement in statements:
+        tick()
+        engine.connection.execute(statement)
+
+
+def kinds(engine: SyncEngine) -> list[tuple[str, str, dict[str, object]]]:
+    """List the open conflicts as (kind, table, key)."""
+    return [(one.kind, one.table_name, dict(one.row_pk)) for one in engine.get_unresolved_conflicts()]
+
+
+def both(a: SyncEngine, b: SyncEngine, table: str = "t") -> list[tuple[object, ...]]:
+    """Check that two devices hold the same, and return what a table holds."""
+    assert rows(a, table) == rows(b, table)
+    assert a.get_unresolved_conflicts() == b.get_unresolved_conflicts()
+    for engine in (a, b):
+        assert engine.connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert engine.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    return [tuple(value for _, value in row) for row in rows(a, table)]
+
+
+# UNIQUE
+
+
+@pytest.mark.parametrize(
+    "clause", ["", " ON CONFLICT REPLACE", " ON CONFLICT IGNORE", " ON CONFLICT FAIL", " ON CONFLICT ROLLBACK"]
+)
+def test_of_two_rows_that_took_one_value_the_later_stands_and_the_other_waits(make: MakeEngine, clause: str) -> None:
+    a, b = (make(name, UNIQUE.format(clause), ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('a', 'same', 1), ('other', 2, 2)")
+    run(b, "INSERT INTO t VALUES ('b', 'same', 1)")
+    result = send(a, b)
+
+    assert result is not None
+    assert (result.applied_count, result.conflict_count) == (1, 1)
+    exchange(a, b)
+    assert both(a, b) == [("b", "same", 1), ("other", 2, 2)]
+    assert kinds(a) == [("unique", "t", {"id": "a"})]
+
+    run(b, "UPDATE t SET u = 'another' WHERE id = 'b'")
+    exchange(a, b)
+    assert both(a, b) == [("a", "same", 1), ("b", "another", 1), ("other", 2, 2)]
+    assert kinds(a) == []
+
+
+def test_a_row_that_is_parked_away_from_its_author_is_named(make: MakeEngine) -> None:
+    a, b = (make(name, UNIQUE.format(""), ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('a', 'same', 1)")
+    run(b, "INSERT INTO t VALUES ('b', 'same', 1)")
+    result = send(b, a)
+
+    assert result is not None
+    assert [dict(one.row_pk) for one in result.overridden] == [{"id": "a"}]
+
+
+def test_three_devices_that_took_one_value(make: MakeEngine) -> None:
+    """The last one stands, and when it gives way the one before it."""
+    a, b, c = (make(name, UNIQUE.format(""), ("t",)) for name in "abc")
+    for engine, name in ((a, "a"), (b, "b"), (c, "c")):
+        run(engine, f"INSERT INTO t VALUES ('{name}', 'same', 0)")
+    exchange(c, a, b)
+    assert both(a, b) == both(b, c) == [("c", "same", 0)]
+    assert sorted(key["id"] for _, _, key in kinds(a)) == ["a", "b"]
+
+    run(a, "DELETE FROM t")
+    exchange(a, b, c)
+    assert both(a, b) == both(b, c) == [("b", "same", 0)]
+    assert kinds(c) == [("unique", "t", {"id": "a"})]
+
+
+@pytest.mark.parametrize(
+    ("schema", "first", "second"),
+    [
+        ("CREATE TABLE t (id TEXT PRIMARY KEY, u, x, UNIQUE (u, x))", "1, 2", "1, 2"),
+        ("CREATE TABLE t (id TEXT PRIMARY KEY, u TEXT UNIQUE COLLATE NOCASE, x)", "'Ann', 2", "'ANN', 3"),
+        ("CREATE TABLE t (id TEXT PRIMARY KEY, u, x); CREATE UNIQUE INDEX i ON t (u + x)", "1, 2", "2, 1"),
+        ("CREATE TABLE t (id TEXT PRIMARY KEY, u, x); CREATE UNIQUE INDEX i ON t (u) WHERE x > 0", "1, 2", "1, 1"),
+        ("CREATE TABLE t (id TEXT PRIMARY KEY, u, x, g AS (u || x) UNIQUE)", "1, 22", "12, 2"),
+        ("CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE, x UNIQUE) WITHOUT ROWID", "1, 2", "3, 2"),
+    ],
+)
+def test_every_kind_of_unique_index(make: MakeEngine, schema: str, first: str, second: str) -> None:
+    a, b = (make(name, schema, ("t",)) for name in "ab")
+    run(a, f"INSERT INTO t (id, u, x) VALUES ('a', {first})")
+    run(b, f"INSERT INTO t (id, u, x) VALUES ('b', {second})")
+    exchange(a, b)
+
+    assert [row[0] for row in both(a, b)] == ["b"]
+    assert kinds(a) == [("unique", "t", {"id": "a"})]
+
+
+def test_a_row_that_takes_two_values_parks_the_rows_that_had_them(make: MakeEngine) -> None:
+    schema = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE, x UNIQUE)"
+    a, b = (make(name, schema, ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('1', 1, 10), ('2', 2, 20)")
+    run(b, "INSERT INTO t VALUES ('3', 1, 20)")
+    exchange(a, b)
+    assert both(a, b) == [("3", 1, 20)]
+
+    run(a, "UPDATE t SET u = 5")
+    exchange(a, b)
+    assert both(a, b) == [("1", 1, 10), ("3", 5, 20)]
+
+
+def test_values_exchanged_while_the_other_side_takes_one(make: MakeEngine) -> None:
+    a, b = (make(name, UNIQUE.format(""), ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('1', 1, 0), ('2', 2, 0)")
+    exchange(a, b)
+    run(a, "UPDATE t SET u = -u", "UPDATE t SET u = 3 + u")
+    run(b, "INSERT INTO t VALUES ('3', 3, 0)", "UPDATE t SET u = 9 WHERE id = '3'", "INSERT INTO t VALUES ('4', 3, 0)")
+    exchange(a, b)
+
+    assert both(a, b) == [("1", 2, 0), ("2", 1, 0), ("3", 9, 0), ("4", 3, 0)]
+
+
+def test_who_inserts_a_row_under_the_key_of_a_parked_one_supersedes_nothing(make: MakeEngine) -> None:
+    """They had no such row in front of them: both stand in an open conflict."""
+    a, b = (make(name, UNIQUE.format(""), ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('a', 'same', 1)")
+    run(b, "INSERT INTO t VALUES ('b', 'same', 1)")
+    exchange(a, b)
+    run(a, "INSERT INTO t VALUES ('a', 'unseen', 2)", "UPDATE t SET x = 3 WHERE id = 'a'")
+    exchange(a, b)
+
+    assert both(a, b) == [("a", "unseen", 3), ("b", "same", 1)]
+    (conflict,) = a.get_unresolved_conflicts()
+    assert a.images(conflict).remote == {"id": "a", "u": "same", "x": 1}
+
+
+def test_an_edit_of_a_parked_row_by_a_device_that_still_shows_it(make: MakeEngine) -> None:
+    a, b, c = (make(name, UNIQUE.format(""), ("t",)) for name in "abc")
+    run(a, "INSERT INTO t VALUES ('a', 'same', 1)")
+    exchange(a, c)
+    run(b, "INSERT INTO t VALUES ('b', 'same', 1)")
+    exchange(a, b)
+    run(c, "UPDATE t SET x = 5")
+    exchange(a, b, c)
+
+    assert both(a, b) == both(b, c) == [("a", "same", 5)]
+    assert kinds(a) == [("unique", "t", {"id": "b"})]
+
+
+# CHECK, NOT NULL, types
+
+
+@pytest.mark.parametrize("clause", ["", " ON CONFLICT REPLACE", " ON CONFLICT IGNORE"])
+def test_a_null_that_only_one_devices_table_refuses_waits_there(make: MakeEngine, clause: str) -> None:
+    a = make("a", "CREATE TABLE t (id TEXT PRIMARY KEY, x)", ("t",))
+    b = make("b", f"CREATE TABLE t (id TEXT PRIMARY KEY, x NOT NULL{clause})", ("t",))
+    run(a, "INSERT INTO t VALUES ('fine', 1), ('bad', NULL)")
+    send(a, b)
+
+    assert [row[0] for row in rows(b, "t")] == [("str", "fine")]
+    assert kinds(b) == [("not_null", "t", {"id": "bad"})]
+    run(a, "UPDATE t SET x = 2 WHERE id = 'bad'")
+    send(a, b)
+    assert both(a, b) == [("bad", 2), ("fine", 1)]
+
+
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [
+        ("CREATE TABLE t (id TEXT PRIMARY KEY, x INTEGER CHECK (x < 5))", "check"),
+        ("CREATE TABLE t (id TEXT PRIMARY KEY, x INTEGER) STRICT", "schema"),
+    ],
+)
+def test_a_value_that_only_one_devices_table_refuses_waits_there(make: MakeEngine, schema: str, kind: str) -> None:
+    a = make("a", "CREATE TABLE t (id TEXT PRIMARY KEY, x INTEGER)", ("t",))
+    b = make("b", schema, ("t",))
+    run(a, "INSERT INTO t VALUES ('fine', 1), ('bad', 'text')")
+    send(a, b)
+
+    assert [row[0] for row in rows(b, "t")] == [("str", "fine")]
+    assert kinds(b) == [(kind, "t", {"id": "bad"})]
+
+
+# FOREIGN KEY
+
+
+def family(make: MakeEngine, targets: str = "(id)") -> tuple[SyncEngine, SyncEngine]:
+    a, b = (make(name, FAMILY.format(targets), NAMES) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    return a, b
+
+
+@pytest.mark.parametrize("action", ["(id)", "", "(id) ON DELETE CASCADE", "(id) ON DELETE SET NULL"])
+def test_a_child_whose_parent_went_waits_until_it_comes_back(make: MakeEngine, action: str) -> None:
+    a, b = family(make, action)
+    run(a, "INSERT INTO parents VALUES ('p', 1)")
+    exchange(a, b)
+    run(a, "DELETE FROM parents")
+    run(b, "INSERT INTO t VALUES ('c', 'p')")
+    exchange(a, b)
+    assert both(a, b) == []
+    assert kinds(a) == [("foreign_key", "t", {"id": "c"})]
+
+    run(b, "INSERT INTO parents VALUES ('p', 2)")
+    exchange(a, b)
+    assert both(a, b) == [("c", "p")]
+    assert kinds(a) == []
+
+
+def test_what_hangs_on_a_parked_row_waits_with_it_and_comes_back(make: MakeEngine) -> None:
+    schema = (
+        "CREATE TABLE parents (id TEXT PRIMARY KEY, name UNIQUE);"
+        "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents, other REFERENCES t)"
+    )
+    a, b = (make(name, schema, NAMES) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(a, "INSERT INTO parents VALUES ('pa', 'same')", "INSERT INTO t VALUES ('1', 'pa', NULL), ('2', NULL, '1')")
+    run(b, "INSERT INTO parents VALUES ('pb', 'same')", "INSERT INTO t VALUES ('3', 'pb', NULL)")
+    exchange(a, b)
+    assert both(a, b) == [("3", "pb", None)]
+    assert sorted(kinds(a), key=repr) == [
+        ("foreign_key", "t", {"id": "1"}),
+        ("foreign_key", "t", {"id": "2"}),
+        ("unique", "parents", {"id": "pa"}),
+    ]
+
+    run(b, "UPDATE parents SET name = 'another'")
+    exchange(a, b)
+    assert both(a, b) == [("1", "pa", None), ("2", None, "1"), ("3", "pb", None)]
+    assert kinds(b) == []
+
+
+def test_a_circle_of_references_is_parked_and_comes_back_whole(make: MakeEngine) -> None:
+    schema = (
+        "CREATE TABLE parents (id TEXT PRIMARY KEY, name UNIQUE, first REFERENCES t DEFERRABLE INITIALLY DEFERRED);"
+        "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents DEFERRABLE INITIALLY DEFERRED)"
+    )
+    a, b = (make(name, schema, NAMES) for name in "ab")
+    for engine, name in ((a, "a"), (b, "b")):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+        run(engine, "BEGIN", f"INSERT INTO parents VALUES ('p{name}', 'same', 't{name}')")
+        run(engine, f"INSERT INTO t VALUES ('t{name}', 'p{name}')", "COMMIT")
+    exchange(a, b)
+    assert both(a, b) == [("tb", "pb")]
+
+    run(a, "UPDATE parents SET name = 'another'")
+    exchange(a, b)
+    assert both(a, b) == [("ta", "pa"), ("tb", "pb")]
+    assert kinds(a) == []
+
+
+def test_an_orphan_that_stands_in_its_authors_own_file_stands_everywhere(make: MakeEngine) -> None:
+    """SQLite does not enforce foreign keys unless it is asked to, and many applications never ask."""
+    a, b = (make(name, FAMILY.format("(id)"), NAMES) for name in "ab")
+    run(a, "INSERT INTO parents VALUES ('p', 1)", "INSERT INTO t VALUES ('c', 'p'), ('d', 'never there')")
+    exchange(a, b)
+    run(a, "DELETE FROM parents")
+    exchange(a, b)
+    run(b, "UPDATE t SET parent = 'nowhere' WHERE id = 'c'")
+    exchange(a, b)
+
+    assert rows(a, "t") == rows(b, "t")
+    assert len(rows(a, "t")) == 2
+    assert kinds(a) == kinds(b) == []
+
+
+def test_a_parent_that_is_not_synced_must_be_there(make: MakeEngine) -> None:
+    a, b = (make(name, FAMILY.format("(id)"), ("t",)) for name in "ab")
+    run(a, "INSERT INTO parents VALUES ('p', 1)", "INSERT INTO t VALUES ('c', 'p')")
+    send(a, b)
+    assert rows(b, "t") == []
+    assert kinds(b) == [("foreign_key", "t", {"id": "c"})]
+
+    run(b, "INSERT INTO parents VALUES ('p', 1)", "INSERT INTO t VALUES ('d', NULL)")
+    exchange(a, b)
+    assert both(a, b) == [("c", "p"), ("d", None)]
+
+
+@pytest.mark.parametrize("is_composite", [False, True])
+def test_references_to_columns_that_are_no_key(make: MakeEngine, *, is_composite: bool) -> None:
+    target = "(code, kind)" if is_composite else "(code)"
+    schema = (
+        f"CREATE TABLE parents (id TEXT PRIMARY KEY, code, kind, UNIQUE {target});"
+        f"CREATE TABLE t (id TEXT PRIMARY KEY, c, k, FOREIGN KEY {target.replace('code', 'c').replace('kind', 'k')} "
+        f"REFERENCES parents {target})"
+    )
+    a, b = (make(name, schema, NAMES) for name in "ab")
+    run(a, "INSERT INTO parents VALUES ('p', 1, 2)")
+    exchange(a, b)
+    run(a, "UPDATE parents SET code = 7")
+    run(b, "INSERT INTO t VALUES ('c', 1, 2)")
+    exchange(a, b)
+    assert both(a, b) == []
+
+    run(a, "UPDATE parents SET code = 1")
+    exchange(a, b)
+    assert both(a, b) == [("c", 1, 2)]
+
+
+def test_capture_goes_on_after_rows_were_parked(make: MakeEngine) -> None:
+    """Our triggers and the application's stand as before, on the tables of the bundle and on those of the children."""
+    a, b = family(make)
+    for engine in (a, b):
+        engine.connection.execute("CREATE TABLE seen (id)")
+        engine.connection.execute("CREATE TRIGGER see AFTER INSERT ON t BEGIN INSERT INTO seen VALUES (NEW.id); END")
+        engine.reconcile()
+    run(a, "INSERT INTO parents VALUES ('p', 1)")
+    exchange(a, b)
+    run(a, "DELETE FROM parents")
+    run(b, "INSERT INTO t VALUES ('c', 'p')")
+    exchange(a, b)
+    run(b, "INSERT INTO t VALUES ('d', NULL)")
+    exchange(a, b)
+
+    assert both(a, b) == [("d", None)]
+    assert [engine.status().tables[0].problem for engine in (a, b)] == [None, None]
+
+
+# Any history: the model says what stands
+
+
+SCHEMA = """
+CREATE TABLE users (id TEXT PRIMARY KEY, mail UNIQUE, phone, boss REFERENCES users, UNIQUE (phone));
+CREATE TABLE orders (id TEXT PRIMARY KEY, user NOT NULL REFERENCES users ON DELETE CASCADE, no CHECK (no < 3));
+CREATE TABLE items (id TEXT PRIMARY KEY, "order" REFERENCES orders ON DELETE SET NULL, no UNIQUE);
+"""
+TABLES = ("users", "orders", "items")
+CONSTRAINTS = Constraints(
+    uniques={"users": [("mail",), ("phone",)], "items": [("no",)]},
+    references={
+        "users": [Reference(("boss",), "users")],
+        "orders": [Reference(("user",), "users")],
+        "items": [Reference(("order",), "orders")],
+    },
+)
+EXAMPLES = int(os.environ.get("SQLITE_SYNC_EXAMPLES", "25"))
+
+keys = st.sampled_from("pqrs")
+values = st.sampled_from([None, 1, 2, 3])
+statements = st.one_of(
+    st.tuples(st.just("INSERT INTO users VALUES (?, ?, ?, ?)"), keys, values, values, st.none() | keys),
+    st.tuples(st.just("INSERT OR REPLACE INTO users VALUES (?, ?, ?, ?)"), keys, values, values, st.none() | keys),
+    st.tuples(st.just("UPDATE users SET mail = ? WHERE id = ?"), values, keys),
+    st.tuples(st.just("UPDATE OR REPLACE users SET phone = ? WHERE id = ?"), values, keys),
+    st.tuples(st.just("UPDATE users SET boss = ? WHERE id = ?"), keys, keys),
+    st.tuples(st.just("DELETE FROM users WHERE id = ?"), keys),
+    st.tuples(st.just("INSERT INTO orders VALUES (?, ?, ?)"), keys, keys, values),
+    st.tuples(st.just("UPDATE orders SET user = ? WHERE id = ?"), keys, keys),
+    st.tuples(st.just("DELETE FROM orders WHERE id = ?"), keys),
+    st.tuples(st.just("INSERT INTO items VALUES (?, ?, ?)"), keys, st.none() | keys, values),
+    st.tuples(st.just('UPDATE items SET "order" = ? WHERE id = ?'), keys, keys),
+    st.tuples(st.just("UPDATE items SET no = ? WHERE id = ?"), values, keys),
+)
+devices = st.integers(0, 2)
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), devices, statements),
+        st.tuples(st.just("write"), devices, statements),
+        st.tuples(st.just("send"), devices, devices),
+    ),
+    min_size=20,  # short histories seldom clash
+    max_size=50,
+)
+
+
+@dataclass
+class Device:
+    """A replica with a clock of its own, and what the test knows of it."""
+
+    engine: SyncEngine
+    now_ms: list[int]
+    seen: dict[bytes, int] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def replica(folder: Path, number: int, *, is_enforcing: bool) -> Device:
+    path = folder / f"{number}.db"
+    for each in folder.glob(f"{path.name}*"):
+        each.unlink()
+    now_ms = [1_000_000]
+
+    def connect(name: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(name)
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = MEMORY")
+        connection.create_function("julianday", 1, lambda _: 2440587.5 + now_ms[0] / 86400000.0)
+        connection.create_function("random", 0, lambda: 0)
+        return connection
+
+    engine = SyncEngine(path, connect=connect)
+    engine.initialize()
+    engine.connection.executescript(SCHEMA)
+    engine.connection.execute(f"PRAGMA foreign_keys = {is_enforcing:d}")
+    for table in TABLES:
+        engine.enable_sync_for_table(table)
+    return Device(engine, now_ms)
+
+
+def note(device: Device, model: Model) -> None:
+    """Tell the model what a device wrote since the last look."""
+    context = dict(device.engine.get_vector_clock())
+    own = device.engine.device_id
+    for op in device.engine.operations(since={**context, own: device.seen.get(own, 0)}):
+        known = {d: seq for d, seq in context.items() if d != own}
+        write = Write(
+            op.device_id, op.seq, op.hlc, op.table_name, op.row_pk["id"], op.kind, op.new, op.base_op_id, known
+        )
+        model.add(write)
+    device.seen = context
+
+
+def check(device: Device, model: Model) -> None:
+    """Compare a device with the model: tables, conflicts, and no constraint broken beyond what an author broke."""
+    engine = device.engine
+    found = {conflict_name(one) for one in engine.get_unresolved_conflicts()}
+    state = CONSTRAINTS.state(dict(model.rows(engine.get_vector_clock(), TABLES)))
+    for table in TABLES:
+        cursor = engine.connection.execute(f"SELECT * FROM {table}")
+        names = [column[0] for column in cursor.description]
+        held = {row[0]: dict(zip(names, row, strict=True)) for row in cursor}
+        assert held == state.tables.get(table, {}), table
+    assert found == state.conflicts
+    for kind, *_ in found:
+        event(kind)
+
+
+def conflict_name(one: Conflict) -> tuple[str, str, object, bytes, bytes]:
+    return one.kind, one.table_name, one.row_pk["id"], one.local_op_id, one.remote_op_id
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(history=actions, clocks=st.lists(st.integers(0, 3), min_size=3, max_size=3), is_enforcing=st.booleans())
+@example(
+    history=[
+        ("write", 0, ("INSERT INTO users VALUES (?, ?, ?, ?)", "p", 1, None, None)),
+        ("write", 1, ("INSERT INTO users VALUES (?, ?, ?, ?)", "q", 1, None, None)),
+        ("write", 1, ("INSERT INTO orders VALUES (?, ?, ?)", "p", "q", 1)),
+        ("send", 0, 1),
+        ("write", 2, ("INSERT INTO users VALUES (?, ?, ?, ?)", "q", 1, 2, None)),
+        ("send", 1, 2),
+    ],
+    clocks=[0, 1, 2],
+    is_enforcing=True,
+)
+def test_what_stands_is_what_the_model_says(
+    folder: Path, history: list[tuple[object, ...]], clocks: list[int], *, is_enforcing: bool
+) -> None:
+    model = Model()
+    replicas = [replica(folder, number, is_enforcing=is_enforcing) for number in range(3)]
+    try:
+        for place, action in enumerate(history):
+            device = replicas[int(str(action[1]))]
+            device.now_ms[0] += clocks[place % 3]
+            if action[0] == "write":
+                sql, *parameters = action[2]  # type: ignore[misc]
+                with suppress(sqlite3.IntegrityError):
+                    device.engine.connection.execute(sql, parameters)
+                note(device, model)
+            elif action[1] != action[2]:
+                target = replicas[int(str(action[2]))]
+                send(device.engine, target.engine)
+                check(target, model)
+        exchange(*(device.engine for device in replicas))
+        for device in replicas:
+            check(device, model)
+            if is_enforcing:
+                assert device.engine.connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    finally:
+        for device in replicas:
+            device.engine.close()
