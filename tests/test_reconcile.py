@@ -752,3 +752,16 @@ def test_a_migration_of_another_process_is_found(tasks: Pair) -> None:
 
     assert rows(a, "tasks") == rows(b, "tasks")
     assert table(b)[0] == ("1", "A", 1, "C")
+
+
+def test_a_local_write_to_a_row_in_conflict_is_not_logged_twice(pair: tuple[SyncEngine, SyncEngine]) -> None:
+    a, b = pair
+    a.connection.execute("INSERT INTO todos VALUES ('x', 'first', 0), ('y', 'first', 0)")
+    exchange(a, b)
+    for engine in pair:
+        engine.connection.execute("UPDATE todos SET title = ?", (engine.path.name,))
+    exchange(a, b)
+    for engine in pair:
+        engine.connection.execute("UPDATE todos SET done = 1 WHERE id = 'x'")
+        engine.connection.execute("DELETE FROM todos WHERE id = 'y'")
+        assert engine.reconcile() == 0
