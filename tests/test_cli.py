@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ INSERT INTO notes (id, title, body) VALUES ('n1', 'Milk', 'Two bottles'), ('n2',
 CREATE TABLE tags (name TEXT PRIMARY KEY, colour TEXT);
 """
 OPEN_CONFLICTS = 3
+TRAILER = 56  # bytes at the end of a bundle
 COMMANDS = (
     *("demo", "init", "enable", "sync", "status", "conflicts", "resolve", "bundle", "inspect", "import", "log"),
     *("disable", "reconcile", "renew", "uninstall"),
@@ -655,6 +657,27 @@ def test_status_tells_of_held_operations_broken_capture_and_triggers(pair: tuple
     assert device_id(a) in text
 
 
+def test_status_tells_of_a_log_that_is_not_protected_any_more(pair: tuple[Path, Path]) -> None:
+    """And `reconcile` puts the protection back."""
+    a, _ = pair
+    sql(a, "DROP TRIGGER sync_operations_no_delete")
+    assert "lost its protection sync_operations_no_delete" in run_json("status", a)["log_problem"]
+    assert "reconcile" in run("status", a).stdout
+    run("reconcile", a)
+    assert run_json("status", a)["log_problem"] is None
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        sql(a, "DELETE FROM sync_operations")
+
+
+def test_a_file_without_part_of_our_tables_is_named_as_such(pair: tuple[Path, Path]) -> None:
+    """Whoever removed them; it was not the user's mistake that nothing was initialized."""
+    a, b = pair
+    sql(a, "DROP TABLE sync_contexts; DROP TABLE sync_keys_1")
+    assert "has lost sync_contexts, sync_keys_1" in run("status", a, code=1).stderr
+    sql(b, "DROP TABLE sync_state")
+    assert "sync_state" in run("init", b, code=1).stderr
+
+
 def test_a_misspelt_table_is_an_error_and_not_an_empty_answer(pair: tuple[Path, Path]) -> None:
     """For log and conflicts; upper and lower case are the same, as in SQL."""
     a, _ = pair
@@ -956,3 +979,21 @@ def test_infinite_numbers_are_valid_json() -> None:
 def test_a_baseline_has_no_time() -> None:
     """Its HLC is 1, which is no moment."""
     assert moment(0) == "baseline"
+
+
+@pytest.mark.parametrize("time_ms", [2**63 - 1, 253_402_400_000_000])
+def test_a_time_that_no_calendar_has_is_shown_as_its_number(time_ms: int) -> None:
+    """A forged bundle may say any."""
+    assert moment(time_ms) == f"{time_ms} ms"
+
+
+def test_inspect_shows_a_bundle_with_a_forged_time(torn: tuple[Path, Path]) -> None:
+    """And does not crash on it."""
+    file = torn[0].with_suffix(".bundle")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-TRAILER])
+    sql(file, f"UPDATE bundle SET created_at_ms = {2**63 - 1}")
+    database = file.read_bytes()
+    sealed = database + whole[-TRAILER:-40] + len(database).to_bytes(8, "big")
+    file.write_bytes(sealed + sha256(sealed).digest())
+    assert f"{2**63 - 1} ms" in run("inspect", file).stdout
