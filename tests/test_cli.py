@@ -37,7 +37,7 @@ OPEN_CONFLICTS = 3
 TRAILER = 56  # bytes at the end of a bundle
 COMMANDS = (
     *("demo", "init", "enable", "sync", "status", "conflicts", "resolve", "bundle", "inspect", "import", "log"),
-    *("disable", "reconcile", "renew", "uninstall"),
+    *("trigger", "disable", "reconcile", "renew", "uninstall"),
 )
 
 
@@ -162,6 +162,7 @@ def test_no_command_makes_a_database_by_accident(tmp_path: Path) -> None:
         ("init", missing),
         ("enable", missing, "notes"),
         ("disable", missing, "notes"),
+        ("trigger", missing, "t", "rule"),
         ("status", missing),
         ("log", missing),
         ("bundle", missing, "--peer", "00" * 16, "-o", other),
@@ -208,6 +209,45 @@ def test_enable_says_how_many_rows_it_took_in(plain: Path) -> None:
     run("init", plain)
     assert run("enable", plain, "notes").stdout == "notes: enabled, 2 rows taken in as the baseline\n"
     assert run_json("enable", plain, "tags") == {"baseline_rows": {"tags": 0}}
+
+
+def test_enable_all_takes_what_can_be_synced_and_names_the_rest(plain: Path) -> None:
+    """Parents before their children; again, there is nothing to do."""
+    sql(
+        plain,
+        "CREATE TABLE a_child (id TEXT PRIMARY KEY, note REFERENCES notes, up REFERENCES b_child);"
+        "CREATE TABLE b_child (id TEXT PRIMARY KEY, up REFERENCES a_child); INSERT INTO b_child VALUES ('x', NULL);"
+        "CREATE TABLE keyless (a); CREATE VIEW seen AS SELECT * FROM notes;"
+        "CREATE TABLE nulls (id TEXT PRIMARY KEY); INSERT INTO nulls VALUES (NULL)",
+    )
+    run("init", plain)
+    lines = run("enable", plain, "--all").stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["b_child", "notes", "a_child", "tags", "keyless", "nulls"]
+    assert lines[1] == "notes: enabled, 2 rows taken in as the baseline"
+    assert "keyless: not enabled: keyless has no primary key" in lines[4]
+    assert "nulls: not enabled: nulls has 1 row(s) with NULL in the primary key" in lines[5]
+    again = run_json("enable", plain, "--all")
+    assert (again["baseline_rows"], list(again["refused"])) == ({}, ["keyless", "nulls"])
+    assert {table["name"]: table["problem"] for table in run_json("status", plain)["tables"]} == dict.fromkeys(
+        ("b_child", "notes", "a_child", "tags")
+    )
+    run("enable", plain, code=2)
+    run("enable", plain, "tags", "--all", code=2)
+
+
+def test_trigger_overrules_the_rule_and_goes_back_to_it(pair: tuple[Path, Path]) -> None:
+    """The decision is shown, and stays."""
+    a, _ = pair
+    sql(
+        a,
+        "CREATE TABLE seen (id TEXT);"
+        "CREATE TRIGGER mark AFTER UPDATE ON notes BEGIN INSERT INTO seen VALUES (NEW.id); END;",
+    )
+    assert "mark: does not fire on import (you said so" in run("trigger", a, "mark", "silent").stdout
+    assert not run_json("status", a)["triggers"][0]["fires"]
+    assert run_json("trigger", a, "mark", "rule")["triggers"][0]["reason"] == "it writes only what is not synced"
+    assert "no trigger 'other'" in run("trigger", a, "other", "fires", code=1).stderr
+    run("trigger", a, "mark", "perhaps", code=2)
 
 
 def test_enable_of_a_table_that_is_not_there_is_an_error(plain: Path) -> None:

@@ -5,6 +5,7 @@ from sqlite_sync.clock import VectorClock
 from sqlite_sync.codec import RawText, Value
 from sqlite_sync.conflicts import Conflict, Images
 from sqlite_sync.engine import SyncEngine
+from sqlite_sync.enroller import Enrollment
 from sqlite_sync.errors import (
     BundleError,
     ConflictError,
@@ -35,6 +36,7 @@ __all__ = [
     "ConstraintError",
     "DatabaseError",
     "DeviceError",
+    "Enrollment",
     "ExtraError",
     "FileNote",
     "FolderResult",
