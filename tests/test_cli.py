@@ -36,7 +36,20 @@ CREATE TABLE tags (name TEXT PRIMARY KEY, colour TEXT);
 OPEN_CONFLICTS = 3
 TRAILER = 56  # bytes at the end of a bundle
 COMMANDS = (
-    *("demo", "init", "enable", "sync", "status", "conflicts", "resolve", "bundle", "inspect", "import", "log"),
+    *(
+        "demo",
+        "doctor",
+        "init",
+        "enable",
+        "sync",
+        "status",
+        "conflicts",
+        "resolve",
+        "bundle",
+        "inspect",
+        "import",
+        "log",
+    ),
     *("trigger", "disable", "reconcile", "renew", "uninstall"),
 )
 
@@ -159,6 +172,7 @@ def test_no_command_makes_a_database_by_accident(tmp_path: Path) -> None:
     missing = tmp_path / "mistyped.db"
     other = tmp_path / "x"
     for arguments in (
+        ("doctor", missing),
         ("init", missing),
         ("enable", missing, "notes"),
         ("disable", missing, "notes"),

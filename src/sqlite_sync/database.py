@@ -52,6 +52,30 @@ _REMEDIES = {
 }
 
 
+def read_only(path: str) -> sqlite3.Connection:
+    """Open a file so that nothing is written to it, nor left beside it; a misspelt name makes no file."""
+    real = Path(path).resolve()
+    uri = f"{real.as_uri()}?mode=ro"
+    beside = [real.with_name(real.name + suffix) for suffix in ("-wal", "-journal")]
+    if not any(file.exists() for file in beside) and _is_wal(uri):
+        uri += "&immutable=1"  # nobody has it open; SQLite would else leave an empty -wal and a -shm there
+    return sqlite3.connect(uri, uri=True)
+
+
+def _is_wal(uri: str) -> bool:
+    """Tell whether a file is in WAL mode, which SQLite cannot open without locks."""
+    probe = sqlite3.connect(f"{uri}&nolock=1", uri=True)
+    try:
+        probe.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError as error:
+        return error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN
+    except sqlite3.DatabaseError:  # no database at all: opening it says so
+        return False
+    finally:
+        probe.close()
+    return False
+
+
 class Database:
     """One open file; every statement of this package that touches it runs here."""
 

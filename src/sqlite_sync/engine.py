@@ -16,6 +16,7 @@ from sqlite_sync import (
     catalog,
     conflicts,
     devices,
+    doctor,
     enroller,
     exporter,
     folder,
@@ -33,6 +34,7 @@ from sqlite_sync.devices import Incoming
 from sqlite_sync.enroller import Enrollment
 from sqlite_sync.errors import BundleError, StateError, TableError
 from sqlite_sync.exporter import Order
+from sqlite_sync.findings import Diagnosis
 from sqlite_sync.folder import FolderResult
 from sqlite_sync.importer import ImportResult, Progress, Request
 from sqlite_sync.operation import Operation
@@ -248,6 +250,11 @@ class SyncEngine:
             if operation is None:
                 return
             yield operation
+
+    def doctor(self, *, deep: bool = False) -> Diagnosis:
+        """Say what each table is, which hazards it has, and whether sync is intact; `deep` compares log and tables."""
+        with self._verb():
+            return doctor.read(self._database, deep=deep)
 
     def status(self) -> Status:
         """Say how sync stands."""

@@ -22,6 +22,7 @@ from sqlite_sync.cli.database_commands import (
     uninstall,
 )
 from sqlite_sync.cli.demo import run_demo
+from sqlite_sync.cli.doctor_command import doctor
 from sqlite_sync.cli.group import EPILOG, HELP, Commands, examples, terminal
 
 
@@ -42,7 +43,7 @@ def demo(*, keep: bool) -> None:
 
 
 for command in (
-    *(demo, init, enable, sync, status, conflicts, resolve),
+    *(demo, doctor, init, enable, sync, status, conflicts, resolve),
     *(bundle, inspect, import_, log, trigger, disable, reconcile, renew, uninstall),
 ):
     commands.add_command(command)
