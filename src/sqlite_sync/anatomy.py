@@ -129,6 +129,9 @@ def _shape(database: Database, name: str) -> tuple[Table | None, str | None]:
         reconciler.require_keys(database, table)
     except (TableError, sqlite3.OperationalError) as error:
         return None, str(error)
+    lacking = [c.collation for c in table.key if not _has(database, "collation sequence", c.collation)]
+    if lacking:
+        return None, f"its key needs the collation {lacking[0]}: open the file as the application does, connect=..."
     return table, None
 
 

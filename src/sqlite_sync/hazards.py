@@ -165,7 +165,7 @@ def _reference(facts: Facts, reference: Reference, around: Surroundings) -> Iter
         message = f"{where}: an import that would leave a row without its parent waits until one side gives way"
         yield Finding("note", "foreign-key", message, f"sync both: {facts.name}, {reference.parent}")
     for child, one, target, other in reference.affinities:
-        if ("N" if one in _NUMBERS else one) != ("N" if other in _NUMBERS else other):
+        if (one in _NUMBERS) != (other in _NUMBERS):
             yield Finding(
                 "warning",
                 "foreign-key-type",
@@ -189,11 +189,12 @@ def _reference(facts: Facts, reference: Reference, around: Surroundings) -> Iter
 def _guess(guess: Guess) -> Finding:
     why = "by its name" if guess.by_name else "by its values"
     parents = " or ".join(guess.parents)
+    looks = f"{guess.column} looks, {why}, like a reference to {parents}"
     ends = "and one number can come to mean another row" if guess.is_number else "and its row can be gone"
     return Finding(
         "warning" if guess.is_number else "note",
         "reference",
-        f"{guess.column} looks, {why}, like a reference to {parents} that is not declared: no import looks after it, {ends}",
+        f"{looks} that is not declared: no import looks after it, {ends}",
         f"declare it (REFERENCES {guess.parents[0]}), or see to it that rows of {parents} keep their keys",
     )
 
