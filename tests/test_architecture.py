@@ -12,7 +12,7 @@ import sqlite_sync
 HOUSE = Path(sqlite_sync.__file__).parent
 
 FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import from lower floors only
-    ("errors", "clock", "codec"),
+    ("errors", "clock", "codec", "findings"),
     ("operation",),
     ("verdict",),
     ("database",),
@@ -27,13 +27,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("applier",),
     ("reconciler",),
     ("settler", "enroller"),
-    ("importer", "resolver"),
-    ("folder",),
+    ("importer", "resolver", "anatomy", "audit"),
+    ("guesses",),
+    ("hazards",),
+    ("folder", "doctor"),
     ("engine",),
     ("__init__",),
     ("cli",),
 )
-PURE = {"errors", "clock", "codec", "operation", "verdict"}
+PURE = {"errors", "clock", "codec", "operation", "verdict", "hazards"}
 IMPURE_MODULES = {"sqlite3", "os", "pathlib", "time", "random", "secrets", "uuid", "uuid_utils", "tempfile", "shutil"}
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,23 @@ INSERT INTO notes (id, title, body) VALUES ('n1', 'Milk', 'Two bottles'), ('n2',
 CREATE TABLE tags (name TEXT PRIMARY KEY, colour TEXT);
 """
 OPEN_CONFLICTS = 3
+TRAILER = 56  # bytes at the end of a bundle
 COMMANDS = (
-    *("demo", "init", "enable", "sync", "status", "conflicts", "resolve", "bundle", "inspect", "import", "log"),
-    *("disable", "reconcile", "renew", "uninstall"),
+    *(
+        "demo",
+        "doctor",
+        "init",
+        "enable",
+        "sync",
+        "status",
+        "conflicts",
+        "resolve",
+        "bundle",
+        "inspect",
+        "import",
+        "log",
+    ),
+    *("trigger", "disable", "reconcile", "renew", "uninstall"),
 )
 
 
@@ -155,9 +170,11 @@ def test_no_command_makes_a_database_by_accident(tmp_path: Path) -> None:
     missing = tmp_path / "mistyped.db"
     other = tmp_path / "x"
     for arguments in (
+        ("doctor", missing),
         ("init", missing),
         ("enable", missing, "notes"),
         ("disable", missing, "notes"),
+        ("trigger", missing, "t", "rule"),
         ("status", missing),
         ("log", missing),
         ("bundle", missing, "--peer", "00" * 16, "-o", other),
@@ -204,6 +221,45 @@ def test_enable_says_how_many_rows_it_took_in(plain: Path) -> None:
     run("init", plain)
     assert run("enable", plain, "notes").stdout == "notes: enabled, 2 rows taken in as the baseline\n"
     assert run_json("enable", plain, "tags") == {"baseline_rows": {"tags": 0}}
+
+
+def test_enable_all_takes_what_can_be_synced_and_names_the_rest(plain: Path) -> None:
+    """Parents before their children; again, there is nothing to do."""
+    sql(
+        plain,
+        "CREATE TABLE a_child (id TEXT PRIMARY KEY, note REFERENCES notes, up REFERENCES b_child);"
+        "CREATE TABLE b_child (id TEXT PRIMARY KEY, up REFERENCES a_child); INSERT INTO b_child VALUES ('x', NULL);"
+        "CREATE TABLE keyless (a); CREATE VIEW seen AS SELECT * FROM notes;"
+        "CREATE TABLE nulls (id TEXT PRIMARY KEY); INSERT INTO nulls VALUES (NULL)",
+    )
+    run("init", plain)
+    lines = run("enable", plain, "--all").stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["b_child", "notes", "a_child", "tags", "keyless", "nulls"]
+    assert lines[1] == "notes: enabled, 2 rows taken in as the baseline"
+    assert "keyless: not enabled: keyless has no primary key" in lines[4]
+    assert "nulls: not enabled: nulls has 1 row(s) with NULL in the primary key" in lines[5]
+    again = run_json("enable", plain, "--all")
+    assert (again["baseline_rows"], list(again["refused"])) == ({}, ["keyless", "nulls"])
+    assert {table["name"]: table["problem"] for table in run_json("status", plain)["tables"]} == dict.fromkeys(
+        ("b_child", "notes", "a_child", "tags")
+    )
+    run("enable", plain, code=2)
+    run("enable", plain, "tags", "--all", code=2)
+
+
+def test_trigger_overrules_the_rule_and_goes_back_to_it(pair: tuple[Path, Path]) -> None:
+    """The decision is shown, and stays."""
+    a, _ = pair
+    sql(
+        a,
+        "CREATE TABLE seen (id TEXT);"
+        "CREATE TRIGGER mark AFTER UPDATE ON notes BEGIN INSERT INTO seen VALUES (NEW.id); END;",
+    )
+    assert "mark: does not fire on import (you said so" in run("trigger", a, "mark", "silent").stdout
+    assert not run_json("status", a)["triggers"][0]["fires"]
+    assert run_json("trigger", a, "mark", "rule")["triggers"][0]["reason"] == "it writes only what is not synced"
+    assert "no trigger 'other'" in run("trigger", a, "other", "fires", code=1).stderr
+    run("trigger", a, "mark", "perhaps", code=2)
 
 
 def test_enable_of_a_table_that_is_not_there_is_an_error(plain: Path) -> None:
@@ -653,6 +709,27 @@ def test_status_tells_of_held_operations_broken_capture_and_triggers(pair: tuple
     assert device_id(a) in text
 
 
+def test_status_tells_of_a_log_that_is_not_protected_any_more(pair: tuple[Path, Path]) -> None:
+    """And `reconcile` puts the protection back."""
+    a, _ = pair
+    sql(a, "DROP TRIGGER sync_operations_no_delete")
+    assert "lost its protection sync_operations_no_delete" in run_json("status", a)["log_problem"]
+    assert "reconcile" in run("status", a).stdout
+    run("reconcile", a)
+    assert run_json("status", a)["log_problem"] is None
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        sql(a, "DELETE FROM sync_operations")
+
+
+def test_a_file_without_part_of_our_tables_is_named_as_such(pair: tuple[Path, Path]) -> None:
+    """Whoever removed them; it was not the user's mistake that nothing was initialized."""
+    a, b = pair
+    sql(a, "DROP TABLE sync_contexts; DROP TABLE sync_keys_1")
+    assert "has lost sync_contexts, sync_keys_1" in run("status", a, code=1).stderr
+    sql(b, "DROP TABLE sync_state")
+    assert "sync_state" in run("init", b, code=1).stderr
+
+
 def test_a_misspelt_table_is_an_error_and_not_an_empty_answer(pair: tuple[Path, Path]) -> None:
     """For log and conflicts; upper and lower case are the same, as in SQL."""
     a, _ = pair
@@ -954,3 +1031,21 @@ def test_infinite_numbers_are_valid_json() -> None:
 def test_a_baseline_has_no_time() -> None:
     """Its HLC is 1, which is no moment."""
     assert moment(0) == "baseline"
+
+
+@pytest.mark.parametrize("time_ms", [2**63 - 1, 253_402_400_000_000])
+def test_a_time_that_no_calendar_has_is_shown_as_its_number(time_ms: int) -> None:
+    """A forged bundle may say any."""
+    assert moment(time_ms) == f"{time_ms} ms"
+
+
+def test_inspect_shows_a_bundle_with_a_forged_time(torn: tuple[Path, Path]) -> None:
+    """And does not crash on it."""
+    file = torn[0].with_suffix(".bundle")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-TRAILER])
+    sql(file, f"UPDATE bundle SET created_at_ms = {2**63 - 1}")
+    database = file.read_bytes()
+    sealed = database + whole[-TRAILER:-40] + len(database).to_bytes(8, "big")
+    file.write_bytes(sealed + sha256(sealed).digest())
+    assert f"{2**63 - 1} ms" in run("inspect", file).stdout

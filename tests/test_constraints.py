@@ -168,6 +168,21 @@ def test_an_edit_of_a_parked_row_by_a_device_that_still_shows_it(make: MakeEngin
     assert kinds(a) == [("unique", "t", {"id": "b"})]
 
 
+def test_reconcile_knows_that_a_parked_row_is_in_no_table(make: MakeEngine) -> None:
+    a, b = (make(name, UNIQUE.format(""), ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('a', 'same', 1)")
+    run(b, "INSERT INTO t VALUES ('b', 'same', 1)")
+    exchange(a, b)
+
+    assert [engine.reconcile() for engine in (a, b)] == [0, 0]
+    for engine in (a, b):
+        engine.disable_sync_for_table("t")
+        assert engine.enable_sync_for_table("t") == 0
+    exchange(a, b)
+    assert both(a, b) == [("b", "same", 1)]
+    assert kinds(a) == [("unique", "t", {"id": "a"})]
+
+
 # CHECK, NOT NULL, types
 
 

@@ -753,3 +753,35 @@ def test_a_migration_of_another_process_is_found(tasks: Pair) -> None:
 
     assert rows(a, "tasks") == rows(b, "tasks")
     assert table(b)[0] == ("1", "A", 1, "C")
+
+
+def test_a_local_write_to_a_row_in_conflict_is_not_logged_twice(pair: tuple[SyncEngine, SyncEngine]) -> None:
+    a, b = pair
+    a.connection.execute("INSERT INTO todos VALUES ('x', 'first', 0), ('y', 'first', 0)")
+    exchange(a, b)
+    for engine in pair:
+        engine.connection.execute("UPDATE todos SET title = ?", (engine.path.name,))
+    exchange(a, b)
+    for engine in pair:
+        engine.connection.execute("UPDATE todos SET done = 1 WHERE id = 'x'")
+        engine.connection.execute("DELETE FROM todos WHERE id = 'y'")
+        assert engine.reconcile() == 0
+
+
+def test_a_table_of_notes_that_was_removed_comes_back(make: MakeEngine) -> None:
+    engine = make(schema="CREATE TABLE t (id TEXT PRIMARY KEY, name TEXT UNIQUE)", tables=("t",))
+    engine.connection.execute("DROP TABLE sync_notes_1")
+    assert "sync_notes_1" in str(engine.status().tables[0].problem)
+    engine.reconcile()
+    assert engine.status().tables[0].problem is None
+    engine.connection.execute("INSERT INTO t VALUES ('a', 'x')")
+    engine.connection.execute("REPLACE INTO t VALUES ('b', 'x')")
+    assert [op.kind for op in engine.operations()] == ["insert", "delete", "insert"]
+
+
+def test_lost_laws_of_the_log_come_back_with_the_next_bundle(pair: tuple[SyncEngine, SyncEngine]) -> None:
+    a, b = pair
+    a.connection.execute("DROP TRIGGER sync_operations_no_update")
+    assert "sync_operations_no_update" in str(a.status().log_problem)
+    send(a, b)
+    assert a.status().log_problem is None

@@ -4,7 +4,9 @@ from sqlite_sync.app_triggers import AppTrigger
 from sqlite_sync.clock import VectorClock
 from sqlite_sync.codec import RawText, Value
 from sqlite_sync.conflicts import Conflict, Images
+from sqlite_sync.doctor import diagnose
 from sqlite_sync.engine import SyncEngine
+from sqlite_sync.enroller import Enrollment
 from sqlite_sync.errors import (
     BundleError,
     ConflictError,
@@ -18,6 +20,7 @@ from sqlite_sync.errors import (
     SyncError,
     TableError,
 )
+from sqlite_sync.findings import Diagnosis, Finding, TableDiagnosis
 from sqlite_sync.folder import FileNote, FolderResult
 from sqlite_sync.importer import ImportResult, Progress, RowChange, RowName, TableChange
 from sqlite_sync.inspection import BundleInfo, TableInfo, inspect_bundle
@@ -35,8 +38,11 @@ __all__ = [
     "ConstraintError",
     "DatabaseError",
     "DeviceError",
+    "Diagnosis",
+    "Enrollment",
     "ExtraError",
     "FileNote",
+    "Finding",
     "FolderResult",
     "GapError",
     "Images",
@@ -53,11 +59,13 @@ __all__ = [
     "SyncEngine",
     "SyncError",
     "TableChange",
+    "TableDiagnosis",
     "TableError",
     "TableInfo",
     "TableStatus",
     "Value",
     "VectorClock",
     "__version__",
+    "diagnose",
     "inspect_bundle",
 ]

@@ -16,23 +16,37 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from sqlite_sync.database import Database
 from sqlite_sync.tables import commas, fold, is_ours, quote
 
 _WRITES = {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE}
+_SAY = "say whether it fires"
 _MISSING = re.compile(r"no such (function|collation sequence|module): (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
 class AppTrigger:
-    """A trigger of the application on a synced table, and the decision on it; `writes` is what it writes in the end."""
+    """A trigger of the application on a synced table, and the decision on it; `writes` is what it writes in the end.
+
+    `is_undecided` says that the rule cannot tell, and the user has not.
+    """
 
     name: str
     table_name: str
     writes: tuple[str, ...]
     fires: bool
     reason: str
+    is_undecided: bool = False
+
+
+class Scratch(sqlite3.Connection):
+    """A database in memory with the application's schema; `stand_ins` are what only the application has, by kind."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 - whatever sqlite3 hands on
+        super().__init__(*arguments, **named)
+        self.stand_ins: set[tuple[str, str]] = set()
 
 
 def decide(database: Database, synced: Collection[str]) -> list[AppTrigger]:
@@ -42,13 +56,17 @@ def decide(database: Database, synced: Collection[str]) -> list[AppTrigger]:
     if not any(fold(table) in folded for table, _ in found.values()):
         return []
     direct = _direct_writes(database, found)
-    words = dict(database.execute("SELECT name, fires FROM sync_app_triggers").fetchall())
+    words = _words(database) if database.is_prepared() else {}
     chosen = {fold(name): bool(fires) for name, fires in words.items()}
     return [
         _decision(name, table, _closure(name, found, direct), folded, chosen=chosen.get(fold(name)))
         for name, (table, _) in sorted(found.items())
         if fold(table) in folded
     ]
+
+
+def _words(database: Database) -> dict[str, int]:
+    return dict(database.execute("SELECT name, fires FROM sync_app_triggers").fetchall())
 
 
 @contextmanager
@@ -74,14 +92,15 @@ def _decision(
     name: str, table: str, writes: frozenset[str] | None, synced: Collection[str], *, chosen: bool | None
 ) -> AppTrigger:
     fires, reason = _rule(writes, synced)
+    is_undecided = chosen is None and reason.endswith(_SAY)
     if chosen is not None:
         fires, reason = chosen, f"you said so (the rule: {reason})"
-    return AppTrigger(name, table, tuple(sorted(writes or ())), fires, reason)
+    return AppTrigger(name, table, tuple(sorted(writes or ())), fires, reason, is_undecided)
 
 
 def _rule(writes: frozenset[str] | None, synced: Collection[str]) -> tuple[bool, str]:
     if writes is None:
-        return False, "what it writes could not be found out: say whether it fires"
+        return False, f"what it writes could not be found out: {_SAY}"
     inside = {table for table in writes if table in synced}
     if not writes:
         return False, "it writes nothing"
@@ -89,7 +108,7 @@ def _rule(writes: frozenset[str] | None, synced: Collection[str]) -> tuple[bool,
         return True, "it writes only what is not synced"
     if inside == writes:
         return False, f"what it writes to {commas(sorted(inside))} arrives as operations"
-    return False, f"it writes {commas(sorted(inside))}, which is synced, and also what is not: say whether it fires"
+    return False, f"it writes {commas(sorted(inside))}, which is synced, and also what is not: {_SAY}"
 
 
 def _triggers(database: Database) -> dict[str, tuple[str, str]]:
@@ -117,14 +136,14 @@ def _closure(
 
 
 def _direct_writes(database: Database, triggers: Mapping[str, tuple[str, str]]) -> dict[str, frozenset[str] | None]:
-    scratch = _scratch(database)
+    scratch = scratch_of(database)
     try:
         return {name: _ask(scratch, name, table, sql) for name, (table, sql) in triggers.items()}
     finally:
         scratch.close()
 
 
-def _ask(scratch: sqlite3.Connection, name: str, table: str, sql: str) -> frozenset[str] | None:
+def _ask(scratch: Scratch, name: str, table: str, sql: str) -> frozenset[str] | None:
     """Compile what would fire a trigger and note the tables that the compiler says it writes; None if it cannot be."""
     writes: set[str] = set()
 
@@ -133,38 +152,41 @@ def _ask(scratch: sqlite3.Connection, name: str, table: str, sql: str) -> frozen
             writes.add(fold(first))
         return sqlite3.SQLITE_OK
 
-    if not _attempt(scratch, sql):
+    if not attempt(scratch, sql):
         return None
     scratch.set_authorizer(authorize)
     try:
-        columns = [row[1] for row in scratch.execute(f"PRAGMA table_info({quote(table)})")]
-        assignments = commas(f"{quote(column)} = {quote(column)}" for column in columns)
-        for statement in (
-            f"INSERT INTO {quote(table)} DEFAULT VALUES",
-            f"UPDATE {quote(table)} SET {assignments}",
-            f"DELETE FROM {quote(table)}",
-        ):
-            if not _attempt(scratch, f"EXPLAIN {statement}"):
-                return None
+        if not all(attempt(scratch, f"EXPLAIN {statement}") for statement in writing(scratch, table)):
+            return None
     finally:
         scratch.set_authorizer(None)
-        _attempt(scratch, f"DROP TRIGGER IF EXISTS {quote(name)}")
+        attempt(scratch, f"DROP TRIGGER IF EXISTS {quote(name)}")
     return frozenset(writes - {fold("sqlite_master"), fold("sqlite_schema")})
 
 
-def _scratch(database: Database) -> sqlite3.Connection:
+def writing(scratch: Scratch, table: str) -> tuple[str, str, str]:
+    """Render statements that fire every trigger of a table."""
+    columns = [row[1] for row in scratch.execute(f"PRAGMA table_info({quote(table)})")]
+    return (
+        f"INSERT INTO {quote(table)} DEFAULT VALUES",
+        f"UPDATE {quote(table)} SET {commas(f'{quote(column)} = {quote(column)}' for column in columns)}",
+        f"DELETE FROM {quote(table)}",
+    )
+
+
+def scratch_of(database: Database) -> Scratch:
     """Build the schema again in memory; shadow tables come with their virtual table, or not at all."""
-    scratch = sqlite3.connect(":memory:", isolation_level=None)
+    scratch = sqlite3.connect(":memory:", isolation_level=None, factory=Scratch)
     for (sql,) in database.execute(
         "SELECT sql FROM main.sqlite_schema WHERE type IN ('table', 'view', 'index') AND sql IS NOT NULL AND "
         "name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
         "ORDER BY sql LIKE 'CREATE VIRTUAL%' DESC, rowid"
     ).fetchall():
-        _attempt(scratch, sql)
+        attempt(scratch, sql)
     return scratch
 
 
-def _attempt(scratch: sqlite3.Connection, sql: str) -> bool:
+def attempt(scratch: Scratch, sql: str) -> bool:
     """Run a statement; supply functions and collations that only the application has, as stand-ins."""
     tried: set[tuple[str, str]] = set()
     while True:
@@ -175,12 +197,13 @@ def _attempt(scratch: sqlite3.Connection, sql: str) -> bool:
             if not missing or missing.groups() in tried:
                 return "already exists" in str(error)
             tried.add((missing[1], missing[2]))
+            scratch.stand_ins.add((missing[1], missing[2]))
             _supply(scratch, missing[1], missing[2])
         else:
             return True
 
 
-def _supply(scratch: sqlite3.Connection, what: str, name: str) -> None:
+def _supply(scratch: Scratch, what: str, name: str) -> None:
     if what == "function":
         scratch.create_function(name, -1, lambda *_: None, deterministic=True)
     elif what == "collation sequence":

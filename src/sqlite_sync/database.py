@@ -52,6 +52,30 @@ _REMEDIES = {
 }
 
 
+def read_only(path: str) -> sqlite3.Connection:
+    """Open a file so that nothing is written to it, nor left beside it; a misspelt name makes no file."""
+    real = Path(path).resolve()
+    uri = f"{real.as_uri()}?mode=ro"
+    beside = [real.with_name(real.name + suffix) for suffix in ("-wal", "-journal")]
+    if not any(file.exists() for file in beside) and _is_wal(uri):
+        uri += "&immutable=1"  # nobody has it open; SQLite would else leave an empty -wal and a -shm there
+    return sqlite3.connect(uri, uri=True)
+
+
+def _is_wal(uri: str) -> bool:
+    """Tell whether a file is in WAL mode, which SQLite cannot open without locks."""
+    probe = sqlite3.connect(f"{uri}&nolock=1", uri=True)
+    try:
+        probe.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError as error:
+        return error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN
+    except sqlite3.DatabaseError:  # no database at all: opening it says so
+        return False
+    finally:
+        probe.close()
+    return False
+
+
 class Database:
     """One open file; every statement of this package that touches it runs here."""
 
@@ -168,6 +192,18 @@ class Database:
         for law in LAWS.values():
             self.execute(law)
 
+    def lost_laws(self) -> list[str]:
+        """Name the triggers that keep the log append-only and are missing, or have another text."""
+        rows = self.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'")
+        found = dict(rows.fetchall())
+        return [name for name, law in LAWS.items() if found.get(name) != law.strip()]
+
+    def enact(self) -> None:
+        """Put lost laws of the log back, inside a transaction."""
+        for name in self.lost_laws():
+            self.execute(f"DROP TRIGGER IF EXISTS main.{name}")
+            self.execute(LAWS[name])
+
     def require_no_transaction(self) -> None:
         """Refuse to work inside a transaction that the user has open."""
         if self.connection.in_transaction:
@@ -182,6 +218,7 @@ class Database:
         """Put our tables into the file, once; check their version ever after."""
         if self.is_prepared():
             self._require_format()
+            self._require_whole()
             return
         if self.one("PRAGMA encoding") != "UTF-8":
             msg = (
@@ -192,9 +229,8 @@ class Database:
         with self.transaction():
             if self.is_prepared():  # another process was faster
                 return
-            schema = resource("schema.sql")
-            self._require_free_names(schema_names(schema))
-            self.script(schema)
+            self._require_free_names()
+            self.script(resource("schema.sql"))
             for law in LAWS.values():
                 self.execute(law)
             self.execute("INSERT INTO sync_state VALUES (?, 1, 0)", (FORMAT,))  # 1 is the HLC of baselines
@@ -221,13 +257,37 @@ class Database:
             )
             raise SchemaError(msg)
 
-    def _require_free_names(self, needed: Iterable[str]) -> None:
-        taken = {row[0].lower() for row in self.execute("SELECT name FROM main.sqlite_schema")}
-        clash = sorted(taken.intersection(needed))
+    def _require_whole(self) -> None:
+        lost = self.lost_tables()
+        if lost:
+            msg = (
+                f"{self.path} has lost {', '.join(lost)}, which sqlite_sync keeps there: another program removed "
+                "it. Restore a backup of the file, or begin anew with a copy from another device"
+            )
+            raise SchemaError(msg)
+
+    def lost_tables(self) -> list[str]:
+        """Name the tables of ours that a prepared file lacks."""
+        found = self._names()
+        wanted = [name for name in schema_names(resource("schema.sql")) if name not in LAWS]
+        if "sync_columns" in found:
+            rows = self.execute("SELECT DISTINCT table_no FROM sync_columns WHERE is_here ORDER BY table_no")
+            wanted += [f"sync_keys_{number}" for (number,) in rows.fetchall()]
+        return [name for name in wanted if name not in found]
+
+    def taken_names(self) -> list[str]:
+        """Name what stands in an unprepared file under names that we need."""
+        return sorted(self._names().intersection(schema_names(resource("schema.sql"))))
+
+    def _names(self) -> set[str]:
+        return {row[0].lower() for row in self.execute("SELECT name FROM main.sqlite_schema")}
+
+    def _require_free_names(self) -> None:
+        clash = self.taken_names()
         if clash:
             msg = (
                 f"{self.path} already has {', '.join(clash)}: sqlite_sync needs these names; rename "
-                "them in the application"
+                "them in the application (or, if another program removed the table sync_state, restore a backup)"
             )
             raise SchemaError(msg)
 

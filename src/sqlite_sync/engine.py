@@ -16,6 +16,7 @@ from sqlite_sync import (
     catalog,
     conflicts,
     devices,
+    doctor,
     enroller,
     exporter,
     folder,
@@ -30,8 +31,10 @@ from sqlite_sync.clock import VectorClock
 from sqlite_sync.conflicts import Conflict, Images
 from sqlite_sync.database import Connect, Database
 from sqlite_sync.devices import Incoming
+from sqlite_sync.enroller import Enrollment
 from sqlite_sync.errors import BundleError, StateError, TableError
 from sqlite_sync.exporter import Order
+from sqlite_sync.findings import Diagnosis
 from sqlite_sync.folder import FolderResult
 from sqlite_sync.importer import ImportResult, Progress, Request
 from sqlite_sync.operation import Operation
@@ -130,6 +133,11 @@ class SyncEngine:
         """Capture a table from now on; return how many existing rows it brought along."""
         with self._changing():
             return enroller.enable(self._database, name)
+
+    def enable_sync_for_all_tables(self) -> Enrollment:
+        """Capture every table that can be synced, all in one transaction; say which cannot, and why."""
+        with self._changing():
+            return enroller.enable_all(self._database)
 
     def disable_sync_for_table(self, name: str) -> None:
         """Stop capturing a table. Its log stays; enabling it again logs what changed meanwhile."""
@@ -242,6 +250,11 @@ class SyncEngine:
             if operation is None:
                 return
             yield operation
+
+    def doctor(self, *, deep: bool = False) -> Diagnosis:
+        """Say what each table is, which hazards it has, and whether sync is intact; `deep` compares log and tables."""
+        with self._verb():
+            return doctor.read(self._database, deep=deep)
 
     def status(self) -> Status:
         """Say how sync stands."""

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 
 from sqlite_sync import applier, capture, catalog, conflicts, log, reconciler, tables, triggers
 from sqlite_sync.codec import pack, pack_tree
 from sqlite_sync.database import LAWS, Database, resource, schema_names
-from sqlite_sync.errors import SchemaError, TableError
+from sqlite_sync.errors import ConstraintError, SchemaError, TableError
 from sqlite_sync.operation import ID_BYTES, Kind, dot_number
-from sqlite_sync.tables import Table, commas
+from sqlite_sync.tables import Table, commas, fold, is_ours
 
 _BASELINE_HLC = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """What `enable_sync_for_all_tables` did: how many rows came with each table, and why others were left out."""
+
+    enabled: Mapping[str, int]
+    refused: Mapping[str, str]
 
 
 def enable(database: Database, name: str) -> int:
@@ -35,6 +46,60 @@ def enable(database: Database, name: str) -> int:
     applier.apply_held(database, table)
     capture.install(database, table)
     return brought
+
+
+def enable_all(database: Database) -> Enrollment:
+    """Enable every table that can be, parents before their children, in the caller's transaction."""
+    synced = {fold(entry.name) for entry in catalog.entries(database) if entry.is_enabled}
+    enabled, refused = {}, {}
+    for name in parents_first(_parents(database)):
+        if fold(name) in synced:
+            continue
+        database.execute("SAVEPOINT sync_enable")
+        try:
+            enabled[name] = enable(database, name)
+        except (TableError, SchemaError, ConstraintError, sqlite3.OperationalError) as error:
+            if isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such"):
+                raise  # not a matter of this table, as a collation is that only the application has
+            database.execute("ROLLBACK TO sync_enable")
+            refused[name] = str(error)
+        database.execute("RELEASE sync_enable")
+    return Enrollment(enabled, refused)
+
+
+def parents_first(parents: Mapping[str, set[str]]) -> list[str]:
+    """Order tables so that each comes after those that it refers to, as far as they do not go round in a circle."""
+    ordered: dict[str, None] = {}
+    for name in sorted(parents):
+        path = [(name, iter(sorted(parents[name])))] if name not in ordered else []
+        entered = {name}
+        while path:
+            table, ahead = path[-1]
+            parent = next((each for each in ahead if each not in entered and each not in ordered), None)
+            if parent is None:
+                path.pop()
+                ordered[table] = None
+            else:
+                entered.add(parent)
+                path.append((parent, iter(sorted(parents[parent]))))
+    return list(ordered)
+
+
+def _parents(database: Database) -> dict[str, set[str]]:
+    """Name the application's tables, virtual ones too, and which of them each refers to."""
+    rows = database.execute(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'virtual') ORDER BY name"
+    )
+    names = {fold(name): name for (name,) in rows.fetchall() if not is_ours(name)}
+    pairs = database.execute(
+        "SELECT t.name, f.\"table\" FROM pragma_table_list AS t, pragma_foreign_key_list(t.name, 'main') AS f "
+        "WHERE t.schema = 'main' AND t.type = 'table'"
+    ).fetchall()
+    parents: dict[str, set[str]] = {name: set() for name in names.values()}
+    for child, parent in pairs:
+        if fold(child) in names and fold(parent) in names:
+            parents[names[fold(child)]].add(names[fold(parent)])
+    return parents
 
 
 def disable(database: Database, name: str) -> None:

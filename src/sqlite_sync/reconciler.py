@@ -6,19 +6,25 @@ it without its triggers, by a program that drops triggers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlite_sync import app_triggers, applier, capture, catalog, conflicts, log, triggers
 from sqlite_sync.applier import Todo
-from sqlite_sync.codec import Row, Value
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import TableError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, dot_number, ordinal_of, seq_of
-from sqlite_sync.tables import Column, Table, commas, fold, mark, same_native
-from sqlite_sync.verdict import RowOperation, is_changed
+from sqlite_sync.tables import Column, Table, changed, commas, fold, logged, mark, same_native
 
-_BATCH_ROWS = 1000
+# One operation, applied to the replay. In a trigger, so that no row travels through Python.
+STEP = """\
+CREATE TEMP TRIGGER sync_stepped_{n} INSTEAD OF INSERT ON sync_step_{n}
+BEGIN
+    INSERT OR REPLACE INTO sync_replay_{n} SELECT {image} WHERE NEW.kind IN ({live});
+    DELETE FROM sync_replay_{n} WHERE NEW.kind IN ({absent}) AND {same_key};
+    UPDATE sync_replay_{n} SET {assignments} WHERE NEW.kind = {update} AND {same_key};
+END"""
 
 
 def reconcile(database: Database, table: Table) -> int:
@@ -35,7 +41,7 @@ def reconcile(database: Database, table: Table) -> int:
     if appeared:
         _fill(database, table, appeared)
     catalog.note_columns(database, table)
-    differences = _differences(database, table)
+    differences = compare(database, table)
     if differences:
         author = _author(database, held, differences) if held else None
         _append(database, table, author)
@@ -62,45 +68,71 @@ def require_keys(database: Database, table: Table) -> None:
 
 def replay(database: Database, table: Table, held: Sequence[tuple[int, int]] = ()) -> None:
     """Build temp.sync_replay_<n>: the table as its log says, without the held operations."""
-    name = f"temp.sync_replay_{table.number}"
     keys = commas(f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(table.key))
     names = commas(f"k{i}" for i in range(len(table.key)))
     database.execute(
         f"CREATE TEMP TABLE sync_replay_{table.number} ({keys}, {_values(table)}, PRIMARY KEY ({names})) WITHOUT ROWID"
     )
     skipped = "".join(f" AND o.op NOT BETWEEN {low} AND {high}" for low, high in held)
-    rows = database.execute(
-        f"SELECT {conflicts.operation_columns(table)} FROM sync_operations AS o {log.AUTHOR} "
-        f"WHERE o.table_no = {table.number}{skipped} ORDER BY {log.TOTAL_ORDER}"
+    # Row by row, so that the replay grows at its end; inside a row by the total order.
+    in_row_order = commas([*(f"o.{c.new} COLLATE {c.collation}" for c in table.key), log.TOTAL_ORDER])
+    with _stepping(database, table) as step:
+        database.execute(
+            f"{step} FROM sync_operations AS o {log.AUTHOR} "
+            f"WHERE o.table_no = {table.number}{skipped} ORDER BY {in_row_order}"
+        )
+        _judge_forks(database, table)
+        if conflicts.has_forks(database, table):  # local writes since the last settling are judged by the next one
+            database.execute(
+                f"{step} FROM sync_operations AS o {log.AUTHOR} JOIN sync_keys_{table.number} AS k ON "
+                f"{same_native('k', table, 'o')} WHERE o.op > (SELECT settled_seq FROM sync_state) AND "
+                f"o.table_no = {table.number} ORDER BY o.op"
+            )
+
+
+@contextmanager
+def _stepping(database: Database, table: Table) -> Iterator[str]:
+    """Make a view that applies each operation inserted into it to the replay, and render such an insert."""
+    n, width = table.number, range(len(table.columns))
+    names = ["kind", *(side for c in table.columns for side in (c.new, c.old))]
+    filled = "iif(o.kind = {update:d}, o.{new}, {logged})"  # only a whole image can be older than a column
+    news = [
+        filled.format(update=Kind.UPDATE, new=c.new, logged=logged(c)) if c.fill else f"o.{c.new}"
+        for c in table.columns
+    ]
+    values = [side for new, c in zip(news, table.columns, strict=True) for side in (new, f"o.{c.old}")]
+    key = [f"NEW.{c.new}" for c in table.key]
+    database.execute(f"CREATE TEMP VIEW sync_step_{n} AS SELECT {commas(f'NULL AS {name}' for name in names)}")
+    database.execute(
+        STEP.format(
+            n=n,
+            image=commas([*key, *(f"NEW.{c.new}" for c in table.columns)]),
+            live=f"{Kind.INSERT:d}, {Kind.RESOLVE:d}",
+            absent=f"{Kind.DELETE:d}, {Kind.RESOLVE_DELETE:d}",
+            update=f"{Kind.UPDATE:d}",
+            assignments=commas(
+                f"c{i} = iif({changed(c, 'NEW.')}, NEW.{c.new}, c{i})"
+                for i, c in zip(width, table.columns, strict=True)
+            ),
+            same_key=" AND ".join(f"k{i} = {value}" for i, value in enumerate(key)),
+        )
     )
-    for row in rows:
-        _step(database, table, name, conflicts.row_operation(table, row))
-    contexts = Contexts(database)
+    yield f"INSERT INTO temp.sync_step_{n} SELECT {commas(['o.kind', *values])}"
+    database.execute(f"DROP VIEW temp.sync_step_{n}")
+
+
+def _judge_forks(database: Database, table: Table) -> None:
+    """Put the rows right on which concurrent operations make the last one of the total order the wrong one."""
+    name, contexts = f"temp.sync_replay_{table.number}", Contexts(database)
     forks = database.execute("SELECT fork, is_parked FROM sync_forks WHERE table_no = ?", (table.number,)).fetchall()
     for fork, is_parked in forks:
         base, operations = conflicts.loaded(database, table, fork)
-        image = conflicts.judged(base, operations, contexts, table).image
-        _put(database, table, name, operations[0], None if is_parked else image)
-
-
-def _step(database: Database, table: Table, name: str, op: RowOperation) -> None:
-    """Apply one operation; where concurrent ones make that wrong, the row is a fork and is put right at the end."""
-    if op.kind == Kind.UPDATE:
-        touched = [i for i in range(len(table.columns)) if is_changed(op, i, table.key_indexes)]
-        if touched:
-            assignments = commas(f"c{i} = {mark(op.values[i])}" for i in touched)
-            values = [op.values[i] for i in touched]
-            database.execute(f"UPDATE {name} SET {assignments} WHERE {_key_is(table, op)}", [*values, *_key(table, op)])
-    else:
-        is_live = op.kind in (Kind.INSERT, Kind.RESOLVE)
-        _put(database, table, name, op, op.values if is_live else None)
-
-
-def _put(database: Database, table: Table, name: str, op: RowOperation, image: Row | None) -> None:
-    database.execute(f"DELETE FROM {name} WHERE {_key_is(table, op)}", _key(table, op))
-    if image is not None:
-        row = [*_key(table, op), *image]
-        database.execute(f"INSERT INTO {name} VALUES ({commas(map(mark, row))})", row)
+        image = None if is_parked else conflicts.judged(base, operations, contexts, table).image
+        key = [operations[0].values[i] for i in map(table.columns.index, table.key)]
+        same_key = " AND ".join(f"k{i} = {mark(value)}" for i, value in enumerate(key))
+        database.execute(f"DELETE FROM {name} WHERE {same_key}", key)
+        if image is not None:
+            database.execute(f"INSERT INTO {name} VALUES ({commas(map(mark, (*key, *image)))})", (*key, *image))
 
 
 def _fill(database: Database, table: Table, columns: Sequence[tuple[int, Column]]) -> None:
@@ -119,7 +151,7 @@ def _fill(database: Database, table: Table, columns: Sequence[tuple[int, Column]
             )
 
 
-def _differences(database: Database, table: Table) -> int:
+def compare(database: Database, table: Table) -> int:
     """Fill temp.sync_difference with the operations that lead from the replay to the table; return how many."""
     columns = [side for column in table.columns for side in (column.new, column.old)]
     database.execute(f"CREATE TEMP TABLE sync_difference (kind, {commas(columns)})")
@@ -193,11 +225,3 @@ def _differs(i: int, column: Column) -> str:
 
 def _values(table: Table) -> str:
     return commas(f"c{i}" for i in range(len(table.columns)))
-
-
-def _key(table: Table, op: RowOperation) -> list[Value]:
-    return [op.values[table.columns.index(column)] for column in table.key]
-
-
-def _key_is(table: Table, op: RowOperation) -> str:
-    return " AND ".join(f"k{i} = {mark(value)}" for i, value in enumerate(_key(table, op)))

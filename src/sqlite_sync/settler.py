@@ -10,7 +10,7 @@ from sqlite_sync.tables import Table
 
 def is_needed(database: Database) -> bool:
     """Tell whether `settle` has anything to do; reads only."""
-    if _broken(database):
+    if database.lost_laws() or _broken(database):
         return True
     is_behind = database.one("SELECT settled_seq FROM sync_state") < log.own_seq(database)
     return is_behind and bool(database.one("SELECT EXISTS (SELECT 1 FROM sync_forks)"))
@@ -18,6 +18,7 @@ def is_needed(database: Database) -> bool:
 
 def settle(database: Database) -> None:
     """Mend capture where it is broken, then judge the forks that local writes touch; in the caller's transaction."""
+    database.enact()
     for table in _broken(database):
         reconciler.reconcile(database, table)
     settled, own = database.one("SELECT settled_seq FROM sync_state"), log.own_seq(database)

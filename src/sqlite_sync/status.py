@@ -45,6 +45,7 @@ class Status:
     tables: tuple[TableStatus, ...]
     peers: tuple[PeerStatus, ...]
     triggers: tuple[AppTrigger, ...]
+    log_problem: str | None  # why the database no longer keeps the log append-only; None when it does
 
 
 def read(database: Database) -> Status:
@@ -64,7 +65,16 @@ def read(database: Database) -> Status:
         tables=tables,
         peers=tuple(PeerStatus(peer, peers.lacks(database, peer)) for peer in peers.known(database)),
         triggers=tuple(app_triggers.decide(database, [table.name for table in tables])),
+        log_problem=log_problem(database),
     )
+
+
+def log_problem(database: Database) -> str | None:
+    """Say why the log is not protected; None when it is."""
+    lost = database.lost_laws()
+    if not lost:
+        return None
+    return f"the log has lost its protection {', '.join(lost)} (another program dropped it, or wrote its own)"
 
 
 def _table(database: Database, entry: catalog.Entry) -> TableStatus:

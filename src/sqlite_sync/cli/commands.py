@@ -10,8 +10,19 @@ import click
 from sqlite_sync import __version__
 from sqlite_sync.cli.bundle_commands import bundle, import_, inspect, sync
 from sqlite_sync.cli.conflict_commands import conflicts, resolve
-from sqlite_sync.cli.database_commands import disable, enable, init, log, reconcile, renew, status, uninstall
+from sqlite_sync.cli.database_commands import (
+    disable,
+    enable,
+    init,
+    log,
+    reconcile,
+    renew,
+    status,
+    trigger,
+    uninstall,
+)
 from sqlite_sync.cli.demo import run_demo
+from sqlite_sync.cli.doctor_command import doctor
 from sqlite_sync.cli.group import EPILOG, HELP, Commands, examples, terminal
 
 
@@ -32,8 +43,8 @@ def demo(*, keep: bool) -> None:
 
 
 for command in (
-    *(demo, init, enable, sync, status, conflicts, resolve),
-    *(bundle, inspect, import_, log, disable, reconcile, renew, uninstall),
+    *(demo, doctor, init, enable, sync, status, conflicts, resolve),
+    *(bundle, inspect, import_, log, trigger, disable, reconcile, renew, uninstall),
 ):
     commands.add_command(command)
 

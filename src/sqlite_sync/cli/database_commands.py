@@ -26,6 +26,7 @@ from sqlite_sync.cli.group import (
 from sqlite_sync.cli.values import machine, operation_fields, printable
 from sqlite_sync.cli.views import count
 
+WORDS = {"fires": True, "silent": False, "rule": None}
 SHORT_REACH = 10_000  # operations that are held in memory at once
 
 
@@ -49,23 +50,63 @@ def init(*, database: Path, create: bool, as_json: bool) -> None:
         click.echo(device_id.hex())
 
 
-@click.command(epilog=examples("sqlite-sync enable notes.db notes tags"))
+@click.command(epilog=examples("sqlite-sync enable notes.db notes tags", "sqlite-sync enable notes.db --all"))
 @database_argument
-@click.argument("tables", metavar="TABLE...", nargs=-1, required=True)
+@click.argument("tables", metavar="[TABLE...]", nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="Every table that can be synced.")
 @json_option
-def enable(*, database: Path, tables: tuple[str, ...], as_json: bool) -> None:
+def enable(*, database: Path, tables: tuple[str, ...], is_all: bool, as_json: bool) -> None:
     """Begin to capture every change of these tables.
 
-    Any program can go on writing to them. Rows that are there already are taken in as the baseline.
+    Any program can go on writing to them. Rows that are there already are taken in as the baseline. With --all, tables
+    that cannot be synced are named, with the reason, and left out; `doctor` says so beforehand.
     """
+    if is_all == bool(tables):
+        message = "name the tables, or use --all"
+        raise click.UsageError(message)
     rows: dict[str, int] = {}
+    refused: dict[str, str] = {}
     with opened(database) as engine:
+        if is_all:
+            done = engine.enable_sync_for_all_tables()
+            rows, refused = dict(done.enabled), dict(done.refused)
         for table in tables:
             rows[table] = engine.enable_sync_for_table(table)
             if not as_json:
-                click.echo(printable(f"{table}: enabled, {count(rows[table], 'row')} taken in as the baseline"))
+                click.echo(_enabled(table, rows[table]))
     if as_json:
-        print_json({"baseline_rows": rows})
+        print_json({"baseline_rows": rows, **({"refused": refused} if is_all else {})})
+    elif is_all:
+        lines = [_enabled(*each) for each in rows.items()]
+        lines += [printable(f"{table}: not enabled: {why}") for table, why in refused.items()]
+        click.echo("\n".join(lines) or "nothing to enable: every table is synced already, or there is none")
+
+
+def _enabled(table: str, rows: int) -> str:
+    return printable(f"{table}: enabled, {count(rows, 'row')} taken in as the baseline")
+
+
+@click.command(epilog=examples("sqlite-sync trigger notes.db notes_ai fires"))
+@database_argument
+@click.argument("name", metavar="TRIGGER")
+@click.argument("word", metavar="fires|silent|rule", type=click.Choice(list(WORDS)))
+@json_option
+def trigger(*, database: Path, name: str, word: str, as_json: bool) -> None:
+    """Decide whether a trigger of the application fires during import.
+
+    `rule` leaves it to the rule: it fires if everything it writes is outside the synced tables. `status` shows what is
+    decided.
+    """
+    with opened(database) as engine:
+        engine.set_trigger_fires(name, WORDS[word])
+        decided = [each for each in engine.status().triggers if each.name.lower() == name.lower()]
+    if as_json:
+        print_json({"triggers": machine(decided)})
+        return
+    for each in decided:
+        click.echo(printable(f"{each.name}: {'fires' if each.fires else 'does not fire'} on import ({each.reason})"))
+    if not decided:
+        click.echo(printable(f"{name}: noted; it stands on no synced table"))
 
 
 @click.command(epilog=examples("sqlite-sync disable notes.db drafts"))

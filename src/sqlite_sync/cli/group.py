@@ -18,6 +18,7 @@ from sqlite_sync.cli.values import printable
 from sqlite_sync.cli.views import View
 
 OPEN_CONFLICTS = 3  # the exit code
+ERRORS_FOUND = 4  # the exit code of `doctor`
 EXIT_CODE = "sqlite_sync.exit_code"  # where the context keeps that it is asked for
 TIMEOUT_S = 5.0  # to wait for another program that writes
 
@@ -41,6 +42,7 @@ Exit codes:
   1  it could not be done; one line on stderr says why
   2  the command was not understood, or the extra `cli` is not installed
   3  done, but conflicts are open (import, sync, conflicts: with --exit-code)
+  4  the doctor found an error (doctor: with --exit-code)
 
 \b
 Results go to stdout, messages and errors to stderr. --json prints results

@@ -110,6 +110,7 @@ class View:
             [
                 ("device", status.device_id.hex()),
                 ("operations", f"{status.operations:,} known here, {own:,} of them written here"),
+                *([("log", self._log_line(status.log_problem))] if status.log_problem else []),
                 *_labelled("tables", self._table_lines(status)),
                 ("conflicts", self.open_conflicts(status.open_conflicts)),
                 *([("held", _held(status.held_operations))] if status.held_operations else []),
@@ -128,6 +129,9 @@ class View:
             return printable(table.name)
         remedy = self.command("reconcile", shlex.quote(table.name))
         return Text(printable(f"{table.name}: {table.problem}; to mend it: {remedy}"), ALERT)
+
+    def _log_line(self, problem: str) -> Line:
+        return Text(printable(f"{problem}; to mend it: {self.command('reconcile')}"), ALERT)
 
     def open_conflicts(self, number: int) -> Line:
         """Say how many conflicts are open, and how to see them."""
@@ -402,7 +406,10 @@ def moment(time_ms: int) -> str:
     """Write a time for people, in their time zone."""
     if time_ms <= 0:
         return "baseline"
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    try:
+        return f"{datetime.fromtimestamp(time_ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # a peer's clock, or its forger, may say anything
+        return f"{time_ms} ms"
 
 
 def count(number: int, noun: str) -> str:
