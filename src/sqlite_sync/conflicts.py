@@ -17,11 +17,11 @@ from sqlite_sync.codec import Row, Value, pack_image, unpack_image
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConflictError
 from sqlite_sync.log import Contexts
-from sqlite_sync.operation import Kind, conflict_id, op_id, ordinal_of, seq_of
-from sqlite_sync.tables import Table, commas, logged, mark
+from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, ordinal_of, seq_of
+from sqlite_sync.tables import Table, commas, literal, logged, mark
 from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Verdict, conflict_kind, judge
 
-PARKED_KINDS = "'unique', 'foreign_key', 'check', 'not_null', 'schema'"  # of rows that stand in no table
+IS_PARKED = f"kind IN ({commas(map(literal, PARKED_KINDS))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, by
         "INSERT INTO sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
         [(number, op.dot) for op in fork.operations],
     )
-    of_this = f"FROM sync_conflicts WHERE fork = ? AND kind NOT IN ({PARKED_KINDS})"
+    of_this = f"FROM sync_conflicts WHERE fork = ? AND NOT {IS_PARKED}"
     before = {row[0] for row in database.execute(f"SELECT conflict_id {of_this}", (number,))}
     fork.opened = [(pair, verdict.shown.dot, other.dot) for pair, other in pairs.items() if pair not in before]
     database.execute(f"DELETE {of_this}", (number,))
@@ -143,7 +143,7 @@ def listed(database: Database, table: str | None = None) -> list[Conflict]:
     devices = log.device_ids(database)
     rows = database.execute(
         "SELECT c.conflict_id, c.kind, c.local_op, c.remote_op, o.* FROM sync_conflicts AS c JOIN sync_operations AS o "
-        f"ON o.op = CASE WHEN c.kind IN ({PARKED_KINDS}) THEN c.remote_op ELSE c.local_op END "
+        f"ON o.op = CASE WHEN c.{IS_PARKED} THEN c.remote_op ELSE c.local_op END "
         f"{log.AUTHOR} JOIN sync_tables AS t USING (table_no) "
         "WHERE ?1 IS NULL OR t.name = ?1 ORDER BY t.name, o.hlc, d.device_id, c.conflict_id",
         (table,),
@@ -182,7 +182,7 @@ def images(database: Database, conflict: Conflict) -> Images:
 
 def is_parked(conflict: Conflict) -> bool:
     """Tell whether a conflict is that of a row that stands in no table."""
-    return f"'{conflict.kind}'" in PARKED_KINDS
+    return conflict.kind in PARKED_KINDS
 
 
 def _standing(database: Database, table: Table, head: int, contexts: Contexts) -> Mapping[str, Value] | None:

@@ -9,7 +9,17 @@ from sqlite_sync import log, peers
 from sqlite_sync.bundle import DeviceRange, Header
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import BundleError, DeviceError
-from sqlite_sync.operation import ID_BYTES, ORDINAL_SHIFT, conflict_id, dot_number, op_id, ordinal_of, seq_of
+from sqlite_sync.operation import (
+    ID_BYTES,
+    ORDINAL_SHIFT,
+    PARKED_KINDS,
+    conflict_id,
+    dot_number,
+    op_id,
+    ordinal_of,
+    parked_id,
+    seq_of,
+)
 
 _REMEDY = (
     "On the copy, or on the restored file, call renew_device with this bundle (sqlite-sync renew DB "
@@ -188,6 +198,7 @@ def _rename_conflicts(database: Database) -> None:
     ids = log.device_ids(database)
     rows = database.execute("SELECT * FROM sync_conflicts").fetchall()
     database.execute("DELETE FROM sync_conflicts")
-    for _, *rest, local, remote in rows:
-        pair = conflict_id(*(op_id(ids[ordinal_of(dot)], seq_of(dot)) for dot in (local, remote)))
-        database.execute("INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)", (pair, *rest, local, remote))
+    for _, fork, kind, local, remote in rows:
+        ops = [op_id(ids[ordinal_of(dot)], seq_of(dot)) for dot in (local, remote)]
+        pair = parked_id(*ops) if kind in PARKED_KINDS else conflict_id(*ops)
+        database.execute("INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)", (pair, fork, kind, local, remote))

@@ -81,8 +81,7 @@ class Hanging:
 
     def follow(self, gone: Iterable[LiveRow]) -> None:
         """Collect what hangs on rows that were taken out of their tables, or on parents that went lately."""
-        for row in gone:
-            self._collect_children(row, is_there=False)
+        self._collect_children(list(gone), is_there=False)
         for place, reference in enumerate(self._references):
             self._collect_lost(place, reference)
         self._go_on()
@@ -102,7 +101,8 @@ class Hanging:
 
     def _go_on(self) -> None:
         while self._ahead:
-            self._collect_children(self._ahead.pop(), is_there=True)
+            ahead, self._ahead = self._ahead, []
+            self._collect_children(ahead, is_there=True)
 
     def _collect(self, row: LiveRow, reference: Reference, local: int) -> None:
         if row.fork not in self._reasons:
@@ -110,22 +110,32 @@ class Hanging:
             self._ahead.append(row)
         self._reasons[row.fork][1].append((reference.place, self._rows.order(local), local))
 
-    def _collect_children(self, parent: LiveRow, *, is_there: bool) -> None:
-        """Collect the children of a row; where it is out of its table, another one may have its value now."""
+    def _collect_children(self, parents: Sequence[LiveRow], *, is_there: bool) -> None:
+        """Collect the children of rows; where these are out of their table, another one may have their value now."""
         for reference in self._references:
-            if reference.parent is None or reference.parent.number != parent.table.number:
+            of_table = [row for row in parents if reference.parent and row.table.number == reference.parent.number]
+            if not of_table:
                 continue
-            values = [parent.image[parent.table.columns.index(column)] for column in reference.parent_columns]
-            same = " AND ".join(
-                f"t.{quote(name)} = {mark(value)}" for name, value in zip(reference.columns, values, strict=True)
-            )
+            self._list_gone(reference, of_table)
+            same = " AND ".join(f"t.{quote(name)} = g.v{i}" for i, name in enumerate(reference.columns))
             orphan = "" if is_there else f" AND {reference.is_orphan}"
             child = reference.child
             found = self._database.execute(
-                f"SELECT {_image(reference)} FROM {child.sql} AS t WHERE {same}{orphan}", values
+                f"SELECT g.head, {_image(reference)} FROM temp.sync_gone AS g JOIN {child.sql} AS t ON {same}{orphan}"
             ).fetchall()
-            for image in found:
-                self._collect(self._rows.named(child, image), reference, parent.head)
+            self._database.execute("DROP TABLE temp.sync_gone")
+            for head, *image in found:
+                self._collect(self._rows.named(child, tuple(image)), reference, head)
+
+    def _list_gone(self, reference: Reference, parents: Sequence[LiveRow]) -> None:
+        """Make temp.sync_gone: the values by which parents are referred to, beside their heads."""
+        columns = reference.parent_columns
+        typed = commas(f"v{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(columns))
+        self._database.execute(f"CREATE TEMP TABLE sync_gone ({typed}, head INTEGER)")
+        places = [parents[0].table.columns.index(column) for column in columns]
+        for row in parents:
+            values = [*(row.image[place] for place in places), row.head]
+            self._database.execute(f"INSERT INTO temp.sync_gone VALUES ({commas(map(mark, values))})", values)
 
     def _collect_lost(self, place: int, reference: Reference) -> None:
         child = reference.child

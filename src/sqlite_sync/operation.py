@@ -12,6 +12,7 @@ from sqlite_sync.codec import Value
 
 ORDINAL_SHIFT = 40
 ID_BYTES = 16
+PARKED_KINDS = ("unique", "foreign_key", "check", "not_null", "schema")  # of conflicts of rows that stand in no table
 NO_OP_ID = bytes(ID_BYTES)  # the base of an operation on a row that was parked
 
 
@@ -73,6 +74,11 @@ def seq_of(dot: int) -> int:
 def op_id(device_id: bytes, seq: int) -> bytes:
     """Derive an operation's id, the same on every device."""
     return sha256(device_id + seq.to_bytes(8, "big")).digest()[:ID_BYTES]
+
+
+def parked_id(local: bytes, parked: bytes) -> bytes:
+    """Derive the id of the record of a parked row from the op ids of what is in its way and of its own shown head."""
+    return sha256(b"parked" + local + parked).digest()[:ID_BYTES]
 
 
 def conflict_id(one: bytes, other: bytes) -> bytes:

@@ -18,7 +18,7 @@ from sqlite_sync.database import Database
 from sqlite_sync.hanging import Hanging
 from sqlite_sync.live_rows import LiveRow, LiveRows
 from sqlite_sync.log import Contexts
-from sqlite_sync.operation import conflict_id, op_id, ordinal_of, seq_of
+from sqlite_sync.operation import op_id, ordinal_of, parked_id, seq_of
 from sqlite_sync.references import Reference
 from sqlite_sync.tables import Table, commas, mark
 
@@ -143,6 +143,7 @@ class _Standing:
         """Ask SQLite which rows REPLACE would delete, whatever its indexes are made of; nothing is changed."""
         table = row.table
         self._watch(table)
+        self._database.execute(f"DELETE FROM temp.sync_in_the_way_{table.number}")  # rows that were taken out since
         was_on = self._database.one("PRAGMA recursive_triggers")
         self._database.execute("SAVEPOINT sync_look")
         self._database.execute("PRAGMA recursive_triggers = ON")  # else REPLACE deletes without a word
@@ -174,7 +175,7 @@ def _stored(database: Database, tables: Sequence[Table]) -> list[tuple[int, int,
     enabled = {table.number for table in tables}
     rows = database.execute(
         "SELECT c.fork, f.table_no, c.kind, c.local_op FROM sync_conflicts AS c JOIN sync_forks AS f USING (fork) "
-        f"WHERE c.kind IN ({conflicts.PARKED_KINDS}) ORDER BY c.fork"
+        f"WHERE c.{conflicts.IS_PARKED} ORDER BY c.fork"
     )
     return [row for row in rows if row[1] in enabled]
 
@@ -184,8 +185,8 @@ def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Ou
     devices = log.device_ids(database)
     before, was_parked = set[bytes](), {fork for fork, *_ in work.stored}
     for fork in was_parked:
-        of_fork = f"FROM sync_conflicts WHERE fork = ? AND kind IN ({conflicts.PARKED_KINDS})"
-        before |= {pair for (pair,) in database.execute(f"SELECT conflict_id {of_fork}", (fork,))}
+        of_fork = f"FROM sync_conflicts WHERE fork = ? AND {conflicts.IS_PARKED}"
+        before.update(pair for (pair,) in database.execute(f"SELECT conflict_id {of_fork}", (fork,)))
         database.execute(f"DELETE {of_fork}", (fork,))
     flags = [(False, fork) for fork in was_parked - parked.keys()] + [
         (True, fork) for fork in parked.keys() - was_parked
@@ -194,7 +195,7 @@ def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Ou
     outcome = Outcome()
     for fork, one in parked.items():
         ops = [op_id(devices[ordinal_of(dot)], seq_of(dot)) for dot in (one.local, one.row.head)]
-        pair = conflict_id(*ops)
+        pair = parked_id(*ops)
         database.execute(
             "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)", (pair, fork, one.kind, one.local, one.row.head)
         )
