@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -75,6 +77,18 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     path = tmp_path / "letter.txt"
     path.write_text("Dear Anna, " * 100)
     with pytest.raises(DatabaseError, match=r"letter\.txt is not a SQLite database"):
+        diagnose(path)
+
+
+def test_a_file_that_a_crash_left_half_written_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "crashed.db"
+    script = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "c.execute('CREATE TABLE t (a PRIMARY KEY)'); c.execute('PRAGMA cache_size = 5'); c.execute('BEGIN');"
+        "c.executemany('INSERT INTO t VALUES (?)', ((str(i) * 500,) for i in range(500))); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
+    with pytest.raises(DatabaseError, match="open it once with the application"):
         diagnose(path)
 
 
