@@ -691,6 +691,40 @@ def test_a_copy_that_went_on_is_refused_and_renewed(pair: tuple[Path, Path], tmp
     assert rows(b, "SELECT name FROM tags ORDER BY name") == [("before",), ("copied",), ("original",)]
 
 
+def test_doctor_says_before_init_what_each_table_is(plain: Path) -> None:
+    """One line for each finding, with what to do, and how to go on; the file is not touched."""
+    sql(plain, "CREATE TABLE keyless (a); CREATE TABLE codes (n INTEGER PRIMARY KEY, note_id TEXT)")
+    before = plain.read_bytes()
+    text = run("doctor", plain).stdout
+    assert "not prepared for syncing; nothing was changed" in text
+    assert "ok  can be synced: rows are known by id; 5 columns" in text
+    assert "error  cannot be synced: no primary key" in text
+    assert "→ give it one" in text
+    assert "warning  the key n is a number" in text
+    assert "note     note_id looks, by its name, like a reference to notes" in text
+    assert "1 error, 1 warning, 1 note" in text
+    assert "3 tables not synced yet can be:" in text
+    assert f"sqlite-sync init {plain}" in text
+    assert max(map(cell_len, text.splitlines())) <= max(80, len(str(plain)) + 60)
+    assert plain.read_bytes() == before
+
+
+def test_doctor_for_machines_and_its_exit_code(pair: tuple[Path, Path]) -> None:
+    """4 only where an error is, and only when asked."""
+    a, _ = pair
+    found = run_json("doctor", a, "--deep", "--exit-code")
+    assert (found["level"], found["is_prepared"], found["is_deep"]) == ("ok", True, True)
+    assert [table["name"] for table in found["tables"]] == ["notes", "tags"]
+    assert {finding["code"] for finding in found["tables"][0]["findings"]} == {"table", "capture", "agreement"}
+    assert "nothing to mind" in run("doctor", a).stdout
+    sql(a, "DROP TRIGGER sync_insert_1; INSERT INTO notes (id) VALUES ('n3')")
+    assert "sync_insert_1" in run("doctor", a).stdout
+    found = run_json("doctor", a, "--deep", "--exit-code", code=4)
+    assert {finding["code"] for finding in found["tables"][0]["findings"]} == {"table", "capture", "disagreement"}
+    run("reconcile", a)
+    run("doctor", a, "--deep", "--exit-code")
+
+
 def test_status_tells_of_held_operations_broken_capture_and_triggers(pair: tuple[Path, Path]) -> None:
     """Each with what to do, or why."""
     a, b = pair

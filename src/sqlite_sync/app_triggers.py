@@ -56,7 +56,7 @@ def decide(database: Database, synced: Collection[str]) -> list[AppTrigger]:
     if not any(fold(table) in folded for table, _ in found.values()):
         return []
     direct = _direct_writes(database, found)
-    words = _words(database) if database.is_prepared() else {}
+    words = _words(database)
     chosen = {fold(name): bool(fires) for name, fires in words.items()}
     return [
         _decision(name, table, _closure(name, found, direct), folded, chosen=chosen.get(fold(name)))
@@ -66,6 +66,8 @@ def decide(database: Database, synced: Collection[str]) -> list[AppTrigger]:
 
 
 def _words(database: Database) -> dict[str, int]:
+    if not database.one("SELECT 1 FROM main.sqlite_schema WHERE name = 'sync_app_triggers'"):
+        return {}  # not prepared yet
     return dict(database.execute("SELECT name, fires FROM sync_app_triggers").fetchall())
 
 

@@ -43,6 +43,8 @@ _REMEDIES = {
     sqlite3.SQLITE_BUSY: "is locked by another connection for longer than the timeout: close it, or try again later",
     sqlite3.SQLITE_LOCKED: "is in use by an unfinished statement of this connection: finish or close its cursors",
     sqlite3.SQLITE_READONLY: "cannot be written: check the permissions of the file and of its folder",
+    sqlite3.SQLITE_READONLY_ROLLBACK: "was left in the middle of a transaction by a program that ended: open it once "
+    "with the application, which undoes that",
     sqlite3.SQLITE_IOERR: "could not be read or written by the operating system: check the disk",
     sqlite3.SQLITE_CORRUPT: "is damaged: run PRAGMA integrity_check, and restore a backup",
     sqlite3.SQLITE_FULL: "cannot grow, the disk is full: free some room and try again",
@@ -327,5 +329,5 @@ def _translated(error: sqlite3.Error, path: Path) -> SyncError | None:
     if re.match(r"no such table: (main\.)?sync_", str(error)):
         return SchemaError(f"{path} is not prepared (any more): call initialize() ({error})")
     code = getattr(error, "sqlite_errorcode", None)
-    remedy = _REMEDIES.get(code & 0xFF) if code is not None else None
+    remedy = _REMEDIES.get(code, _REMEDIES.get(code & 0xFF)) if code is not None else None
     return DatabaseError(f"{path} {remedy} ({error})") if remedy else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 
 from sqlite_sync.anatomy import Facts
 from sqlite_sync.codec import Value
@@ -33,63 +34,70 @@ class Guess:
     is_number: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A table whose key is one column; `is_dense`: numbers so close that any small number is likely to be one."""
+
+    table: Table
+    key: Column
+    names: frozenset[str]
+    is_dense: bool
+
+
 def read(database: Database, everything: Sequence[Facts]) -> list[Guess]:
     """Guess the undeclared references between these tables."""
-    shapes = [facts.table for facts in everything if facts.table is not None]
-    parents = [table for table in shapes if len(table.key) == 1]
+    shapes = [facts.table for facts in everything if facts.table is not None and len(facts.table.key) == 1]
+    parents = [
+        Parent(table, table.key[0], names_for(table.name, table.key[0].name), _is_dense(database, table))
+        for table in shapes
+    ]
     return [guess for facts in everything for guess in _of_table(database, facts, parents)]
 
 
-def _of_table(database: Database, facts: Facts, parents: Sequence[Table]) -> Iterator[Guess]:
+def _of_table(database: Database, facts: Facts, parents: Sequence[Parent]) -> Iterator[Guess]:
     if facts.table is None:
         return
     declared = {fold(column) for reference in facts.references for column in reference.columns}
     own_key = {facts.key[0]} if len(facts.key) == 1 else set()
     columns = [c for c in facts.table.columns if fold(c.name) not in declared and c.name not in own_key]
     for column, values in zip(columns, _samples(database, facts.table, columns), strict=True):
-        guess = _by_name(database, facts.table, column, values, parents)
-        guess = guess or _by_values(database, facts.table, column, values, parents)
-        if guess:
-            yield guess
+        alike = [parent for parent in parents if _are_alike(column, parent.key)]
+        named = _named(database, column, values, alike)
+        fitting = [named] if named else _fitting(database, column, values, alike)
+        if 0 < len(fitting) <= MOST_PARENTS:
+            names = tuple(parent.table.name for parent in fitting)
+            is_number = any(parent.key.affinity == "INTEGER" for parent in fitting)
+            yield Guess(facts.name, column.name, names, named is not None, is_number)
 
 
-def _by_name(
-    database: Database, table: Table, column: Column, values: list[Value], parents: Sequence[Table]
-) -> Guess | None:
+def _named(database: Database, column: Column, values: list[Value], parents: Sequence[Parent]) -> Parent | None:
     for parent in parents:
-        if fold(column.name) not in names_for(parent.name, parent.key[0].name) or not _are_alike(column, parent.key[0]):
-            continue
-        if not values or any(_holds(database, parent, value) for value in values):
-            return _guess(table, column, [parent], by_name=True)
+        if fold(column.name) in parent.names and (
+            not values or any(_holds(database, parent, value) for value in values)
+        ):
+            return parent
     return None
 
 
-def _by_values(
-    database: Database, table: Table, column: Column, values: list[Value], parents: Sequence[Table]
-) -> Guess | None:
+def _fitting(database: Database, column: Column, values: list[Value], parents: Sequence[Parent]) -> list[Parent]:
+    """Find the tables that have every value as a key; one more than may be told is enough."""
     if len(values) < FEWEST_VALUES:
-        return None
-    fitting = [
+        return []
+    is_id = fold(column.name).endswith("id")
+    fitting = (
         parent
         for parent in parents
-        if _are_alike(column, parent.key[0]) and all(_holds(database, parent, value) for value in values)
-    ]
-    if not fold(column.name).endswith("id"):
-        fitting = [parent for parent in fitting if not _is_dense(database, parent, values)]
-    return _guess(table, column, fitting, by_name=False) if 0 < len(fitting) <= MOST_PARENTS else None
+        if (is_id or not parent.is_dense) and all(_holds(database, parent, value) for value in values)
+    )
+    return [*islice(fitting, MOST_PARENTS + 1)]
 
 
-def _guess(table: Table, column: Column, parents: Sequence[Table], *, by_name: bool) -> Guess:
-    is_number = any(parent.key[0].affinity == "INTEGER" for parent in parents)
-    return Guess(table.name, column.name, tuple(parent.name for parent in parents), by_name, is_number)
-
-
-def names_for(table: str, key: str) -> set[str]:
+def names_for(table: str, key: str) -> frozenset[str]:
     """Say what a column that refers to a table is likely to be called: note_id, noteid, note_uuid."""
     whole = fold(table)
     stems = {stem for word in (whole, whole.rpartition("_")[2]) for stem in _singular(word)}
     ends = {"id", fold(key)}
-    return {f"{stem}{joint}{end}" for stem in stems if stem for joint in ("_", "") for end in ends}
+    return frozenset(f"{stem}{joint}{end}" for stem in stems if stem for joint in ("_", "") for end in ends)
 
 
 def _singular(word: str) -> set[str]:
@@ -121,16 +129,16 @@ def _can_refer(value: Value) -> bool:
     return isinstance(value, int | str | bytes) and value != ""
 
 
-def _holds(database: Database, parent: Table, value: Value) -> bool:
-    [key] = parent.key
+def _holds(database: Database, parent: Parent, value: Value) -> bool:
     try:
-        return bool(database.one(f"SELECT 1 FROM {parent.sql} WHERE {key.sql} = ?", (value,)))
+        return bool(database.one(f"SELECT 1 FROM {parent.table.sql} WHERE {parent.key.sql} = ?", (value,)))
     except sqlite3.OperationalError:  # a collation that only the application has
         return False
 
 
-def _is_dense(database: Database, parent: Table, values: list[Value]) -> bool:
-    """Tell whether the keys are numbers so close to each other that any small number is likely to be one."""
-    numbers = [value for value in values if isinstance(value, int) and abs(value) < 2**62]
-    close = sum(_holds(database, parent, n + 1) or _holds(database, parent, n - 1) for n in numbers)
-    return 2 * close > len(values)
+def _is_dense(database: Database, table: Table) -> bool:
+    [key] = table.key
+    rows = database.execute(f"SELECT +{key.sql} FROM {table.sql} ORDER BY {key.sql} LIMIT {SAMPLE_VALUES}").fetchall()
+    numbers = [value for (value,) in rows if isinstance(value, int)]
+    neighbours = sum(later - earlier == 1 for earlier, later in pairwise(numbers))
+    return 2 * neighbours > len(rows)
