@@ -18,20 +18,22 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("database",),
     ("indexes", "peers"),
     ("tables",),
-    ("catalog", "bundle", "app_triggers", "triggers"),
+    ("catalog", "bundle", "app_triggers", "triggers", "versions"),
     ("bundle_reader", "log", "capture"),
     ("conflicts", "exporter", "devices", "inspection"),
-    ("contested", "status"),
+    ("contested", "status", "decision"),
     ("applier",),
     ("reconciler",),
     ("settler", "enroller"),
-    ("importer", "resolver"),
+    ("resolver",),
+    ("arbiter",),
+    ("importer",),
     ("folder",),
-    ("engine",),
+    ("engine", "strategies"),
     ("__init__",),
     ("cli",),
 )
-PURE = {"errors", "clock", "codec", "operation", "verdict"}
+PURE = {"errors", "clock", "codec", "operation", "verdict", "decision", "strategies"}
 IMPURE_MODULES = {"sqlite3", "os", "pathlib", "time", "random", "secrets", "uuid", "uuid_utils", "tempfile", "shutil"}
 
 

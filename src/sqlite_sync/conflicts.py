@@ -7,13 +7,14 @@ resolution may still come.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
-from sqlite_sync import catalog, log
+from sqlite_sync import catalog, log, versions
 from sqlite_sync.clock import hlc_time_ms
-from sqlite_sync.codec import Row, Value, pack_image, unpack_image
+from sqlite_sync.codec import Row, Value, pack_image, same, unpack_image
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConflictError
 from sqlite_sync.log import Contexts
@@ -21,10 +22,15 @@ from sqlite_sync.operation import Kind, conflict_id, op_id, ordinal_of, seq_of
 from sqlite_sync.tables import Table, commas, logged, mark
 from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Verdict, conflict_kind, judge
 
+_BATCH = 500  # parameters of one statement
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """An open conflict of one row: on every device, `local` is the version that the table shows, `remote` the other."""
+    """An open conflict of one row: on every device, `local` is the version that the table shows, `remote` the other.
+
+    `columns` are those in which they differ, none where one of them is no row.
+    """
 
     conflict_id: bytes
     table_name: str
@@ -36,6 +42,7 @@ class Conflict:
     remote_device_id: bytes
     local_time_ms: int
     remote_time_ms: int
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +105,41 @@ def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, by
     }
     fork.opened = [(pair, verdict.shown.dot, other.dot) for pair, other in pairs.items() if pair not in before]
     database.execute("DELETE FROM sync_conflicts WHERE fork = ?", (fork.number,))
-    database.executemany(
-        "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)",
-        [
-            (pair, fork.number, conflict_kind(verdict.shown, other, verdict.images), verdict.shown.dot, other.dot)
-            for pair, other in pairs.items()
-        ],
-    )
+    versions.remove(database, table, before)
+    for pair, other in pairs.items():
+        kind = conflict_kind(verdict.shown, other, verdict.images)
+        database.execute(
+            "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?, ?)",
+            (pair, fork.number, kind, verdict.shown.dot, other.dot, _differing(table, verdict, other)),
+        )
+        _put_images(database, table, pair, verdict, other)
+
+
+def renew_images(database: Database, table: Table) -> None:
+    """Make the table of images and its view anew, as the table's shape asks for."""
+    versions.create(database, table)
+    devices, contexts = log.device_ids(database), Contexts(database)
+    for _, base, operations in loaded_all(database, table, open_forks(database, table)):
+        verdict = judged(base, operations, contexts, table)
+        for other in verdict.conflicting():
+            pair = _pair_id(devices, verdict.shown, other)
+            _put_images(database, table, pair, verdict, other)
+            database.execute(
+                "UPDATE sync_conflicts SET differing = ? WHERE conflict_id = ?",
+                (_differing(table, verdict, other), pair),
+            )
+
+
+def _put_images(database: Database, table: Table, pair: bytes, verdict: Verdict, other: RowOperation) -> None:
+    base = verdict.base_of((verdict.shown, other))
+    versions.put(database, table, pair, (base, verdict.image, verdict.images[other.dot]))
+
+
+def _differing(table: Table, verdict: Verdict, other: RowOperation) -> str:
+    """List the log positions of the columns in which two live versions differ."""
+    local, remote = verdict.image or (), verdict.images[other.dot] or ()
+    values = zip(table.columns, local, remote, strict=False)
+    return " ".join(str(column.position) for column, one, another in values if not same(one, another))
 
 
 def pack_base(table: Table, image: Image) -> bytes | None:
@@ -124,22 +159,54 @@ def unpack_base(table: Table, packed: bytes | None) -> Image:
 
 def listed(database: Database, table: str | None = None) -> list[Conflict]:
     """List the open conflicts, by table and in the total order of the shown heads."""
-    known = {one.number: one for one in catalog.entries(database)}
-    devices = log.device_ids(database)
-    rows = database.execute(
-        "SELECT c.conflict_id, c.kind, c.remote_op, o.* FROM sync_conflicts AS c JOIN sync_operations "
-        "AS o ON o.op = c.local_op "
-        f"{log.AUTHOR} JOIN sync_tables AS t USING (table_no) "
-        "WHERE ?1 IS NULL OR t.name = ?1 ORDER BY t.name, o.hlc, d.device_id, c.conflict_id",
-        (table,),
-    ).fetchall()
-    return [_public(database, known[row[4]], devices, row) for row in rows]
+    return [conflict for _, conflict in _listed(database, "?1 IS NULL OR t.name = ?1", (table,))]
 
 
 def by_ids(database: Database, ids: Iterable[bytes]) -> list[Conflict]:
     """List these open conflicts."""
-    wanted = set(ids)
-    return [conflict for conflict in listed(database) if conflict.conflict_id in wanted] if wanted else []
+    found: list[Conflict] = []
+    for some in _batches(sorted(set(ids))):
+        found += [one for _, one in _listed(database, f"c.conflict_id IN ({commas('?' * len(some))})", some)]
+    return found
+
+
+def by_fork(database: Database, forks: Iterable[int]) -> dict[int, list[Conflict]]:
+    """List the open conflicts of these forks."""
+    found: dict[int, list[Conflict]] = {}
+    for some in _batches(sorted(set(forks))):
+        for fork, conflict in _listed(database, f"c.fork IN ({commas('?' * len(some))})", some):
+            found.setdefault(fork, []).append(conflict)
+    return found
+
+
+def forks_of(database: Database, ids: Iterable[bytes]) -> list[int]:
+    """List the forks that these conflicts belong to."""
+    forks: set[int] = set()
+    for some in _batches(sorted(set(ids))):
+        marks = commas("?" * len(some))
+        forks |= {
+            fork
+            for (fork,) in database.execute(f"SELECT fork FROM sync_conflicts WHERE conflict_id IN ({marks})", some)
+        }
+    return sorted(forks)
+
+
+def _batches(things: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (things[start : start + _BATCH] for start in range(0, len(things), _BATCH))
+
+
+def _listed(database: Database, where: str, parameters: Sequence[Any]) -> list[tuple[int, Conflict]]:
+    """List (fork, conflict)."""
+    known = {one.number: one for one in catalog.entries(database)}
+    devices = log.device_ids(database)
+    rows = database.execute(
+        "SELECT c.conflict_id, c.fork, c.kind, c.remote_op, c.differing, r.hlc, o.* FROM sync_conflicts AS c "
+        "JOIN sync_operations AS o ON o.op = c.local_op JOIN sync_operations AS r ON r.op = c.remote_op "
+        f"{log.AUTHOR} JOIN sync_tables AS t ON t.table_no = o.table_no "
+        f"WHERE {where} ORDER BY t.name, o.hlc, d.device_id, c.conflict_id",
+        parameters,
+    )
+    return [(row[1], _public(known[row[7]], devices, row)) for row in rows]
 
 
 def count(database: Database) -> int:
@@ -150,14 +217,22 @@ def count(database: Database) -> int:
 
 def images(database: Database, conflict: Conflict) -> Images:
     """Return the versions of a row in conflict; the base is what both sides started from."""
-    table, fork, local, remote = located(database, conflict)
-    contexts = Contexts(database)
-    base, operations = loaded(database, table, fork)
-    verdict = judged(base, operations, contexts, table)
-    heads = {op.dot: op for op in operations}
-    common = [op.dot for op in operations if contexts.knows(heads[local], op) and contexts.knows(heads[remote], op)]
-    before = verdict.images[common[-1]] if common else base
-    return Images(named(table, before), named(table, verdict.images[local]), named(table, verdict.images[remote]))
+    table, *_ = located(database, conflict)
+    return _images(database, table, conflict.conflict_id)
+
+
+def each_with_images(database: Database, table: str | None = None) -> Iterator[tuple[Conflict, Images]]:
+    """Yield the open conflicts with their versions."""
+    shapes: dict[str, Table] = {}
+    for conflict in listed(database, table):
+        if conflict.table_name not in shapes:
+            shapes[conflict.table_name] = located(database, conflict)[0]
+        yield conflict, _images(database, shapes[conflict.table_name], conflict.conflict_id)
+
+
+def _images(database: Database, table: Table, conflict_id: bytes) -> Images:
+    found = versions.read(database, table, conflict_id)
+    return Images(*(named(table, found.get(version)) for version in versions.VERSIONS))
 
 
 def located(database: Database, conflict: Conflict) -> tuple[Table, int, int, int]:
@@ -184,6 +259,28 @@ def loaded(database: Database, table: Table, fork: int) -> tuple[Image, list[Row
         (fork,),
     )
     return unpack_base(table, base), [row_operation(table, row) for row in rows]
+
+
+def loaded_all(
+    database: Database, table: Table, forks: Sequence[int]
+) -> Iterator[tuple[int, Image, list[RowOperation]]]:
+    """Read these forks: number, base image, operations in the total order."""
+    for some in _batches(forks):
+        rows = database.execute(
+            f"SELECT f.fork, s.base, {operation_columns(table)} FROM sync_fork_operations AS f "
+            f"JOIN sync_forks AS s USING (fork) JOIN sync_operations AS o ON o.op = f.op {log.AUTHOR} "
+            f"WHERE f.fork IN ({commas('?' * len(some))}) ORDER BY f.fork, {log.TOTAL_ORDER}",
+            some,
+        ).fetchall()
+        for fork, group in groupby(rows, key=lambda row: row[0]):
+            own = list(group)
+            yield fork, unpack_base(table, own[0][1]), [row_operation(table, row[2:]) for row in own]
+
+
+def open_forks(database: Database, table: Table) -> list[int]:
+    """List the forks of a table that are in conflict."""
+    rows = database.execute("SELECT fork FROM sync_forks WHERE table_no = ? AND is_open", (table.number,))
+    return [fork for (fork,) in rows]
 
 
 def history(database: Database, table: Table, op: RowOperation) -> list[RowOperation]:
@@ -254,8 +351,8 @@ def _pair_id(devices: Mapping[int, bytes], one: RowOperation, other: RowOperatio
     return conflict_id(*ids)
 
 
-def _public(database: Database, table: catalog.Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> Conflict:
-    pair, kind, remote, *logged = row
+def _public(table: catalog.Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> Conflict:
+    pair, _, kind, remote, differing, remote_hlc, *logged = row
     left = log.public(table, devices, tuple(logged))
     right_device = devices[ordinal_of(remote)]
     return Conflict(
@@ -268,5 +365,6 @@ def _public(database: Database, table: catalog.Entry, devices: Mapping[int, byte
         local_device_id=left.device_id,
         remote_device_id=right_device,
         local_time_ms=left.time_ms,
-        remote_time_ms=hlc_time_ms(log.hlc_at(database, ordinal_of(remote), seq_of(remote))),
+        remote_time_ms=hlc_time_ms(remote_hlc),
+        columns=tuple(table.columns[int(position)] for position in differing.split()),
     )

@@ -145,6 +145,7 @@ def public(table: Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> 
             if kind in (Kind.UPDATE, Kind.DELETE)
         },
         base_op_id=op_id(devices[ordinal_of(base)], seq_of(base)) if base is not None else None,
+        strategy=old[0] if kind in (Kind.RESOLVE, Kind.RESOLVE_DELETE) and isinstance(old[0], str) else None,
     )
 
 

@@ -12,6 +12,7 @@ from sqlite_sync.codec import Value
 
 ORDINAL_SHIFT = 40
 ID_BYTES = 16
+MAX_STRATEGY_CHARACTERS = 200
 
 
 class Kind(IntEnum):
@@ -34,7 +35,8 @@ class Operation:
     """One captured change of one row.
 
     `new` holds the values it wrote (all of them, or an update's changed columns), `old` the values it overwrote.
-    `base_op_id` is the head on which it was written while its row was in conflict.
+    `base_op_id` is the head on which it was written while its row was in conflict. `strategy` names what decided a
+    resolution; None where a person did.
     """
 
     op_id: bytes
@@ -47,6 +49,7 @@ class Operation:
     new: Mapping[str, Value]
     old: Mapping[str, Value]
     base_op_id: bytes | None
+    strategy: str | None = None
 
     @property
     def time_ms(self) -> int:
