@@ -43,6 +43,10 @@ class _Asked:
     fork: int
     dots: Mapping[bytes, int]
 
+    def place(self, places: Mapping[bytes, int]) -> int:
+        """Return the first place that one of its conflicts has."""
+        return min(places[one.conflict_id] for one in self.dispute.conflicts if one.conflict_id in places)
+
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
@@ -95,7 +99,9 @@ def resolve(database: Database, strategy: Strategy, asked: Sequence[Conflict]) -
             found.leave(by_table[name], f"{name} is not synced here: enable it first")
             continue
         forks = conflicts.forks_of(database, [conflict.conflict_id for conflict in by_table[name]])
-        decided = [_decided(database, strategy, one) for one in _disputes(database, table, forks)]
+        places = {conflict.conflict_id: place for place, conflict in enumerate(by_table[name])}
+        disputes = sorted(_disputes(database, table, forks), key=lambda one: one.place(places))  # not as they arrived
+        decided = [_decided(database, strategy, one) for one in disputes]
         for one in decided:
             if isinstance(one.decision, Leave):
                 found.leave(one.dispute.conflicts, one.decision.reason)
