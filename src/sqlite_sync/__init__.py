@@ -37,7 +37,7 @@ from sqlite_sync.folder import FileNote, FolderResult
 from sqlite_sync.importer import ImportResult, Progress, RowChange, RowName, TableChange
 from sqlite_sync.inspection import BundleInfo, TableInfo, inspect_bundle
 from sqlite_sync.operation import Operation
-from sqlite_sync.status import PeerStatus, Status, TableStatus
+from sqlite_sync.status import ConflictCount, PeerStatus, Status, TableStatus
 from sqlite_sync.strategies import (
     Callback,
     Defer,
@@ -57,6 +57,7 @@ __all__ = [
     "BundleInfo",
     "Callback",
     "Conflict",
+    "ConflictCount",
     "ConflictError",
     "ConstraintError",
     "Copy",

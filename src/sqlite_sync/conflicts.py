@@ -215,6 +215,14 @@ def count(database: Database) -> int:
     return number
 
 
+def counts(database: Database) -> list[tuple[str, str, int]]:
+    """Count the open conflicts by (table, kind)."""
+    return database.execute(
+        "SELECT t.name, c.kind, count(*) FROM sync_conflicts AS c JOIN sync_operations AS o ON o.op = c.local_op "
+        "JOIN sync_tables AS t ON t.table_no = o.table_no GROUP BY t.name, c.kind ORDER BY t.name, c.kind"
+    ).fetchall()
+
+
 def images(database: Database, conflict: Conflict) -> Images:
     """Return the versions of a row in conflict; the base is what both sides started from."""
     table, *_ = located(database, conflict)

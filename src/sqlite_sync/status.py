@@ -25,6 +25,15 @@ class TableStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ConflictCount:
+    """How many conflicts of one kind are open in one table."""
+
+    table_name: str
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerStatus:
     """A peer that was heard of; `lacks` counts the operations that it has not acknowledged."""
 
@@ -45,6 +54,7 @@ class Status:
     tables: tuple[TableStatus, ...]
     peers: tuple[PeerStatus, ...]
     triggers: tuple[AppTrigger, ...]
+    conflicts: tuple[ConflictCount, ...] = ()
 
 
 def read(database: Database) -> Status:
@@ -63,6 +73,7 @@ def read(database: Database) -> Status:
         ),
         tables=tables,
         peers=tuple(PeerStatus(peer, peers.lacks(database, peer)) for peer in peers.known(database)),
+        conflicts=tuple(ConflictCount(*counted) for counted in conflicts.counts(database)),
         triggers=tuple(app_triggers.decide(database, [table.name for table in tables])),
     )
 

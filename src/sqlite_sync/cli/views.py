@@ -111,7 +111,7 @@ class View:
                 ("device", status.device_id.hex()),
                 ("operations", f"{status.operations:,} known here, {own:,} of them written here"),
                 *_labelled("tables", self._table_lines(status)),
-                ("conflicts", self.open_conflicts(status.open_conflicts)),
+                *_labelled("conflicts", self._conflict_lines(status)),
                 *([("held", _held(status.held_operations))] if status.held_operations else []),
                 *_labelled("peers", self._peer_lines(status)),
                 *_labelled("triggers", self._trigger_lines(status)),
@@ -132,6 +132,10 @@ class View:
     def open_conflicts(self, number: int) -> Line:
         """Say how many conflicts are open, and how to see them."""
         return Text(f"{number:,} open: {self.command('conflicts')}", ALERT) if number else Text("none", GOOD)
+
+    def _conflict_lines(self, status: Status) -> list[Line]:
+        counted = [f"{each.count:,} {each.kind} in {printable(each.table_name)}" for each in status.conflicts]
+        return [self.open_conflicts(status.open_conflicts), *self.capped(counted)]
 
     def _peer_lines(self, status: Status) -> list[Line]:
         if not status.peers:
