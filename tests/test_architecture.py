@@ -25,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("applier",),
     ("reconciler",),
     ("settler", "enroller"),
-    ("resolver",),
+    ("resolver", "carrier"),
     ("arbiter",),
     ("importer",),
     ("folder",),

@@ -604,6 +604,86 @@ def test_triggers_that_write_synced_tables_do_not_fire_for_a_kept_row(make: Make
     assert all(table.is_capturing for table in a.status().tables)
 
 
+ORDERS = (
+    "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT); "
+    "CREATE TABLE items (id INTEGER PRIMARY KEY, order_id INTEGER REFERENCES orders ON DELETE CASCADE, what TEXT);"
+    "CREATE TABLE lines (order_id INTEGER REFERENCES orders(id), line INTEGER, what TEXT, PRIMARY KEY (order_id, line));"
+    "CREATE TABLE tree (id TEXT PRIMARY KEY, parent TEXT REFERENCES tree, what TEXT);"
+)
+ITEMS_BY_CUSTOMER = "SELECT customer, what FROM orders JOIN items ON order_id = orders.id ORDER BY what"
+LINES_BY_CUSTOMER = "SELECT customer, what FROM orders JOIN lines ON order_id = orders.id ORDER BY what"
+TREE = "SELECT p.what, c.what FROM tree AS c JOIN tree AS p ON p.id = c.parent ORDER BY c.what"
+SHOP = ("orders", "items", "lines", "tree")
+
+
+def shops(make: MakeEngine, *, is_bob_first: bool = False) -> tuple[SyncEngine, SyncEngine]:
+    """Make two devices that both have taken an order number 1, with items and lines of its own."""
+    a, b = (make(name, ORDERS, SHOP) for name in "ab")
+    customers = ((a, "Ada", 2), (b, "Bob", 3))
+    for engine, name, count in reversed(customers) if is_bob_first else customers:
+        edit(engine, "INSERT INTO orders (customer) VALUES (?)", name)
+        for place in range(count):
+            edit(engine, "INSERT INTO items (order_id, what) VALUES (1, ?)", f"{name} {place}")
+            edit(engine, "INSERT INTO lines VALUES (1, ?, ?)", place, f"{name} {place}")
+        edit(engine, "INSERT INTO tree VALUES ('top', NULL, ?)", name)
+        edit(engine, "INSERT INTO tree VALUES ('under', 'top', ?)", f"{name} below")
+        edit(engine, "INSERT INTO tree VALUES (?, 'top', ?)", name, f"{name} beside")
+    return a, b
+
+
+def assert_told_apart(engine: SyncEngine) -> None:
+    everything = [("Ada", "Ada 0"), ("Ada", "Ada 1"), ("Bob", "Bob 0"), ("Bob", "Bob 1"), ("Bob", "Bob 2")]
+    assert engine.connection.execute(ITEMS_BY_CUSTOMER).fetchall() == everything
+    assert engine.connection.execute(LINES_BY_CUSTOMER).fetchall() == everything
+    assert engine.connection.execute(TREE).fetchall() == [
+        (name, f"{name} {where}") for name in ("Ada", "Bob") for where in ("below", "beside")
+    ]
+    assert engine.connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert engine.get_unresolved_conflicts() == []
+
+
+@pytest.mark.parametrize("is_bob_first", [False, True])
+def test_references_follow_the_version_that_they_meant(make: MakeEngine, *, is_bob_first: bool) -> None:
+    a, b = shops(make, is_bob_first=is_bob_first)
+    exchange(a, b)
+    assert a.resolve_all(KeepBoth()).deferred == ()
+    assert_told_apart(a)
+    exchange(a, b)
+    assert_told_apart(b)
+    assert [rows(a, table) == rows(b, table) for table in SHOP] == [True] * 4
+
+
+def test_references_carried_apart_agree(make: MakeEngine) -> None:
+    a, b = shops(make)
+    exchange(a, b)
+    for engine in (a, b):
+        engine.resolve_all(KeepBoth())
+    exchange(a, b)
+    assert_told_apart(a)
+    assert_told_apart(b)
+    assert [rows(a, table) == rows(b, table) for table in SHOP] == [True] * 4
+
+
+def test_references_are_carried_by_an_import(make: MakeEngine, tmp_path: Path) -> None:
+    a, b = shops(make)
+    path = a.generate_bundle(b.device_id, tmp_path / "sent")
+    assert path is not None
+    assert b.import_bundle(path, resolver=KeepBoth()).deferred == ()
+    assert_told_apart(b)
+    send(b, a)
+    assert_told_apart(a)
+
+
+def test_a_reference_written_by_somebody_who_knew_both_stays(make: MakeEngine) -> None:
+    a, b = shops(make)
+    exchange(a, b)
+    edit(b, "INSERT INTO items (order_id, what) VALUES (1, 'late')")
+    shown = b.connection.execute("SELECT customer FROM orders").fetchone()
+    b.resolve_all(KeepBoth(), "orders")
+    query = "SELECT customer FROM orders JOIN items ON order_id = orders.id WHERE what = 'late'"
+    assert b.connection.execute(query).fetchone() == shown
+
+
 def test_a_decision_made_by_hand_may_keep_both_too(torn: tuple[SyncEngine, SyncEngine]) -> None:
     a, _ = torn
     kept: Callable[[Dispute], TakeBoth] = lambda one: TakeBoth(  # noqa: E731

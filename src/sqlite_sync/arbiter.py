@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlite_sync import app_triggers, capture, catalog, conflicts, log, resolver, settler
+from sqlite_sync import carrier, catalog, conflicts, log, resolver, settler
+from sqlite_sync.carrier import Kept, Registry
 from sqlite_sync.codec import Value
 from sqlite_sync.conflicts import Conflict, Images
 from sqlite_sync.database import Database
@@ -31,17 +32,19 @@ from sqlite_sync.log import Contexts
 from sqlite_sync.operation import MAX_STRATEGY_CHARACTERS, Operation, op_id
 from sqlite_sync.resolver import Outcome
 from sqlite_sync.tables import Table, commas, fold, mark
-from sqlite_sync.verdict import RowOperation
+from sqlite_sync.verdict import RowOperation, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A row in conflict as a strategy sees it, and where it stands in the file: its fork, and its heads by op id."""
+    """A row in conflict as a strategy sees it, and as it stands in the file: its fork, and its heads by op id."""
 
     table: Table
     dispute: Dispute
     fork: int
     dots: Mapping[bytes, int]
+    verdict: Verdict
+    operations: Sequence[RowOperation]
 
     def place(self, places: Mapping[bytes, int]) -> int:
         """Return the first place that one of its conflicts has."""
@@ -78,14 +81,14 @@ def resolve_one(database: Database, strategy: Strategy, conflict: Conflict) -> O
     decided = _decided(database, strategy, asked)
     if isinstance(decided.decision, Leave):
         return None
-    _apply(database, [decided])
+    _apply(database, [decided], Registry())
     return log.one_operation(database, log.own_seq(database))
 
 
 def resolve(database: Database, strategy: Strategy, asked: Sequence[Conflict]) -> Resolutions:
     """Ask about the rows of these conflicts, tables that others refer to first; their forks are settled."""
     by_table: dict[str, list[Conflict]] = {}
-    found = _Found([], [])
+    found, registry = _Found([], []), Registry()
     for conflict in asked:
         if conflict.kind in ROW_KINDS:
             by_table.setdefault(conflict.table_name, []).append(conflict)
@@ -105,7 +108,7 @@ def resolve(database: Database, strategy: Strategy, asked: Sequence[Conflict]) -
         for one in decided:
             if isinstance(one.decision, Leave):
                 found.leave(one.dispute.conflicts, one.decision.reason)
-        _write(database, [one for one in decided if not isinstance(one.decision, Leave)], found)
+        _write(database, [one for one in decided if not isinstance(one.decision, Leave)], found, registry)
     return Resolutions(tuple(found.resolved), tuple(found.deferred))
 
 
@@ -169,7 +172,8 @@ def _disputes(database: Database, table: Table, forks: Sequence[int]) -> Iterato
             key=tuple(column.name for column in table.key),
             references=references,
         )
-        yield _Asked(table, dispute, fork, dict(zip(places, (head.dot for head in heads), strict=True)))
+        dots = dict(zip(places, (head.dot for head in heads), strict=True))
+        yield _Asked(table, dispute, fork, dots, verdict, operations)
 
 
 def _version(head: RowOperation, image: dict[str, Value] | None) -> Version:
@@ -199,7 +203,7 @@ def _decided(database: Database, strategy: Strategy, asked: _Asked) -> _Decided:
             image, word = laid, "values"
         case Delete():
             image, word = None, "delete"
-        case TakeBoth():
+        case TakeBoth(copies) if all(copy.op_id in asked.dots for copy in copies):
             word = "both"
         case Leave():
             pass
@@ -212,13 +216,13 @@ def _decided(database: Database, strategy: Strategy, asked: _Asked) -> _Decided:
     return _Decided(asked, decision, Outcome(asked.fork, local, asked.dots[chosen.op_id], image, name), word)
 
 
-def _write(database: Database, decided: Sequence[_Decided], found: _Found) -> None:
+def _write(database: Database, decided: Sequence[_Decided], found: _Found, registry: Registry) -> None:
     """Write decisions about one table; those that a constraint does not let stand are left open, the others not."""
     if not decided:
         return
     database.execute("SAVEPOINT sync_resolve")
     try:
-        _apply(database, decided)
+        copies = _apply(database, decided, registry)
     except ConstraintError as error:
         database.execute("ROLLBACK TO sync_resolve")
         database.execute("RELEASE sync_resolve")
@@ -226,38 +230,60 @@ def _write(database: Database, decided: Sequence[_Decided], found: _Found) -> No
             found.leave(decided[0].dispute.conflicts, str(error))
         else:
             middle = len(decided) // 2
-            _write(database, decided[:middle], found)
-            _write(database, decided[middle:], found)
+            _write(database, decided[:middle], found, registry)
+            _write(database, decided[middle:], found, registry)
         return
     database.execute("RELEASE sync_resolve")
+    registry.add(copies)
     for one in decided:
         found.close(one.dispute.conflicts, one.word)
 
 
-def _apply(database: Database, decided: Sequence[_Decided]) -> None:
+def _apply(database: Database, decided: Sequence[_Decided], registry: Registry) -> list[Kept]:
+    """Write decisions about one table; return the versions that got new keys."""
+    both = [(one.asked, copy) for one in decided if isinstance(one.decision, TakeBoth) for copy in one.decision.copies]
     copies = [
-        (one.asked, copy) for one in decided if isinstance(one.decision, TakeBoth) for copy in one.decision.copies
+        carrier.kept(asked.table, asked.verdict, asked.operations, asked.dots[copy.op_id], copy.image)
+        for asked, copy in both
     ]
-    if copies:
-        _insert(database, decided[0].asked.table, copies)
+    known = registry.with_more(copies)  # a table may refer to itself
+    if both:
+        with carrier.quiet(database, decided[0].asked.table):
+            for asked, copy in both:
+                _insert(database, asked, _referring(database, asked, copy, known))
+    carrier.carry(database, copies)
     for one in decided:
-        resolver.append(database, one.asked.table, one.outcome)
+        resolver.append(database, one.asked.table, _adjusted(database, one, known))
     settler.settle(database)
+    return copies
 
 
-def _insert(database: Database, table: Table, copies: Sequence[tuple[_Asked, Copy]]) -> None:
-    """Insert kept versions as rows of their own; capture logs them, and triggers fire by the rule of an import."""
-    names = [one.name for one in catalog.enabled(database)]
-    mine = [one for one in app_triggers.decide(database, names) if one.table_name == table.name and not one.fires]
-    with app_triggers.silenced(database, mine):
-        for asked, copy in copies:
-            _insert_one(database, table, asked, copy)
-    if mine:  # they are newer than ours now
-        capture.install(database, table)
+def _referring(database: Database, asked: _Asked, copy: Copy, known: Registry) -> Mapping[str, Value]:
+    """Return the image of a copy, which refers to copies of what its version referred to."""
+    dot = asked.dots[copy.op_id]
+    before = conflicts.named(asked.table, asked.verdict.images[dot]) or {}
+    history = carrier.lineage(asked.verdict, asked.operations, dot)
+    references = known.references(database, asked.table, before, history)
+    if references.keys() & set(asked.dispute.key):  # that is a new key already
+        return {**before, **references}
+    return {**copy.image, **references}
 
 
-def _insert_one(database: Database, table: Table, asked: _Asked, copy: Copy) -> None:
-    image = tuple(copy.image[column.name] for column in table.columns)
+def _adjusted(database: Database, one: _Decided, known: Registry) -> Outcome:
+    """Let a version that is taken refer to copies of what it referred to."""
+    asked, outcome = one.asked, one.outcome
+    if outcome.image is None or isinstance(one.decision, Write):
+        return outcome
+    history = carrier.lineage(asked.verdict, asked.operations, outcome.chosen)
+    references = known.references(database, asked.table, outcome.image, history)
+    outside = {name: value for name, value in references.items() if name not in asked.dispute.key}
+    return replace(outcome, image={**outcome.image, **outside}) if outside else outcome
+
+
+def _insert(database: Database, asked: _Asked, values: Mapping[str, Value]) -> None:
+    """Insert a kept version as a row of its own; capture logs it."""
+    table = asked.table
+    image = tuple(values[column.name] for column in table.columns)
     names = commas(column.sql for column in table.columns)
     try:
         database.execute(f"INSERT OR ABORT INTO {table.sql} ({names}) VALUES ({commas(map(mark, image))})", image)

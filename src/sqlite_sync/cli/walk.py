@@ -13,7 +13,7 @@ from sqlite_sync.cli.views import View, count
 
 QUESTION = "[l]ocal, [r]emote, [b]oth, [e]dit, [d]elete, [s]kip or [q]uit"
 ANSWERS = ("l", "r", "b", "e", "d", "s", "q")
-STANDS = {"l": "the local version", "r": "the remote version", "b": "kept twice", "e": "as edited", "d": "deleted"}
+STANDS = {"l": "the local version", "r": "the remote version", "b": "kept", "e": "as edited", "d": "deleted"}
 DEFAULT_WIDTH = 60
 
 
