@@ -18,24 +18,24 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("database",),
     ("indexes", "peers"),
     ("tables",),
-    ("catalog", "bundle", "app_triggers", "triggers"),
+    ("catalog", "bundle", "app_triggers", "triggers", "versions"),
     ("bundle_reader", "log", "capture"),
     ("conflicts", "exporter", "devices", "inspection", "references"),
-    ("contested", "status", "live_rows"),
+    ("contested", "status", "live_rows", "decision"),
     ("hanging",),
     ("parking",),
     ("applier",),
     ("reconciler",),
     ("settler", "enroller"),
-    ("importer", "resolver", "anatomy", "audit"),
-    ("guesses",),
-    ("hazards",),
+    ("resolver", "carrier", "anatomy", "audit"),
+    ("arbiter", "unparking", "guesses"),
+    ("importer", "hazards"),
     ("folder", "doctor"),
-    ("engine",),
+    ("engine", "strategies"),
     ("__init__",),
     ("cli",),
 )
-PURE = {"errors", "clock", "codec", "operation", "verdict", "hazards"}
+PURE = {"errors", "clock", "codec", "operation", "verdict", "hazards", "decision", "strategies"}
 IMPURE_MODULES = {"sqlite3", "os", "pathlib", "time", "random", "secrets", "uuid", "uuid_utils", "tempfile", "shutil"}
 
 

@@ -591,6 +591,130 @@ def test_an_ambiguous_conflict_id_is_refused(pair: tuple[Path, Path]) -> None:
     assert "open conflicts begin with" in run("resolve", b, twice, "local", code=1).stderr
 
 
+# Strategies, and being asked
+
+
+@pytest.fixture
+def mixed(pair: tuple[Path, Path]) -> tuple[Path, Path]:
+    """Make two devices of which the second has a conflict that merges and one that does not."""
+    a, b = pair
+    for path, note, bread in ((a, "title = 'Oat milk'", "Rye"), (b, "done = 1", "Wheat")):
+        sql(path, f"UPDATE notes SET {note} WHERE id = 'n1'; UPDATE notes SET title = '{bread}' WHERE id = 'n2'")
+    return a, b
+
+
+def test_conflicts_tell_which_side_changed_a_column(mixed: tuple[Path, Path]) -> None:
+    a, b = mixed
+    carry(a, b)
+    text = run("conflicts", b).stdout
+    assert text.count("local changed") == text.count("remote changed") == text.count("both changed") == 1
+    assert run_json("conflicts", b)["conflicts"][0]["columns"] == ["title", "done"]
+
+
+def test_a_strategy_resolves_what_it_can(mixed: tuple[Path, Path]) -> None:
+    a, b = mixed
+    carry(a, b)
+    found = run_json("resolve", b, "--strategy", "merge-fields", "--table", "NOTES")
+    assert [each["outcome"] for each in found["resolved"]] == ["values"]
+    assert [each["reason"] for each in found["deferred"]] == ["several sides changed title"]
+    assert found["open_conflicts"] == 1
+    assert rows(b, "SELECT title, done FROM notes WHERE id = 'n1'") == [("Oat milk", 1)]
+    text = run("resolve", b, "--strategy", "merge-fields:last-write-wins").stdout
+    assert "1 conflict closed, 0 left open" in text
+    assert rows(b, "SELECT title FROM notes WHERE id = 'n2'") == [("Wheat",)]
+    log = run("log", b).stdout
+    assert "by MergeFields; title: 'Oat milk'".replace("'", "") in log
+    assert "by MergeFields(LastWriteWins)" in log
+    carry(b, a)
+    assert rows(a, "SELECT * FROM notes") == rows(b, "SELECT * FROM notes")
+
+
+def test_one_conflict_may_be_given_to_a_strategy(mixed: tuple[Path, Path]) -> None:
+    a, b = mixed
+    carry(a, b)
+    by_key = {each["row_pk"]["id"]: each["conflict_id"] for each in run_json("conflicts", b)["conflicts"]}
+    assert run_json("resolve", b, by_key["n2"], "--strategy", "merge-fields") == {
+        "operation": None,
+        "open_conflicts": 2,
+    }
+    assert "stays open" in run("resolve", b, by_key["n2"], "--strategy", "merge-fields").stdout
+    assert "as PreferRemote says" in run("resolve", b, by_key["n2"], "--strategy", "prefer-remote").stdout
+    found = run_json("resolve", b, by_key["n1"], "--strategy", "keep-both")
+    assert found["operation"]["strategy"] == "KeepBoth"
+    assert rows(b, "SELECT count(*) FROM notes") == [(3,)]
+
+
+def test_import_and_sync_resolve_what_they_open(mixed: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = mixed
+    file = a.with_suffix(".bundle")
+    run("bundle", a, "--peer", device_id(b), "-o", file)
+    dry = run("import", b, file, "--dry-run", "--resolve", "merge-fields").stdout
+    assert "would be closed" in dry
+    text = run("import", b, file, "--resolve", "merge-fields").stdout
+    assert "the versions are merged" in text
+    assert "several sides changed title" in text
+    assert "conflicts  1 open" in text
+    (folder := tmp_path / "stick").mkdir()
+    for path in (b, a, b):
+        run("sync", path, folder, "--resolve", "last-write-wins")
+    assert rows(a, "SELECT * FROM notes") == rows(b, "SELECT * FROM notes")
+
+
+@pytest.mark.parametrize("name", ["newest", "higher-version-wins", "merge-fields:nope", "keep-both:x", ""])
+def test_a_strategy_that_does_not_exist_is_wrong_usage(torn: tuple[Path, Path], name: str) -> None:
+    _, b = torn
+    assert "there is no strategy" in run("resolve", b, "--strategy", name, code=2).stderr
+
+
+def test_options_of_resolve_that_do_not_go_together_are_wrong_usage(torn: tuple[Path, Path]) -> None:
+    _, b = torn
+    run("resolve", b, "--json", code=2)
+    run("resolve", b, "--set", "title=x", code=2)
+    run("resolve", b, "4e", "local", "--table", "notes", code=2)
+    run("resolve", b, "4e", "local", "--strategy", "prefer-local", code=2)
+    run("resolve", b, "--strategy", "prefer-local", "--table", "nope", code=1)
+
+
+def test_resolve_asks_about_each_conflict(pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    for path in (a, b):
+        tags = "".join(f"INSERT INTO tags VALUES ('t{number}', '{path.stem}');" for number in range(6))
+        sql(path, f"{tags} UPDATE notes SET title = '{path.stem}', body = '{path.stem}' WHERE id = 'n1'")
+    carry(a, b)
+    answers = "e\n'edited'\n\nl\nr\nx\nb\nd\ns\nq\n"
+    result = run("resolve", b, typed_in=answers)
+    assert result.stdout.count("Conflict ") == 7
+    assert "5 conflicts closed, 2 left open" in result.stdout
+    assert rows(b, "SELECT title, body FROM notes WHERE id = 'n1'") == [("edited", "b")]
+    assert sorted(colour for (colour,) in rows(b, "SELECT colour FROM tags")) == ["a", "a", "b", "b", "b", "b"]
+    assert len(run_json("conflicts", b)["conflicts"]) == 2
+
+
+@pytest.mark.parametrize("answers", ["", "e\n"])
+def test_the_end_of_the_input_ends_the_walk(torn: tuple[Path, Path], answers: str) -> None:
+    _, b = torn
+    assert "0 conflicts closed, 1 left open" in run("resolve", b, typed_in=answers).stdout
+
+
+def test_an_answer_that_cannot_be_done_leaves_the_conflict_open(pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    schema = "CREATE TABLE users (id INTEGER PRIMARY KEY, mail UNIQUE, x); CREATE TABLE odd (id REAL PRIMARY KEY, x)"
+    for path in pair:
+        sql(path, schema)
+        run("enable", path, "users", "odd")
+        sql(path, f"INSERT INTO users VALUES (1, 'same', '{path.stem}'); INSERT INTO odd VALUES (0.5, '{path.stem}')")
+    carry(a, b)
+    result = run("resolve", b, typed_in="b\nb\n")
+    assert "no other key can be given" in result.stderr
+    assert "UNIQUE constraint failed: users.mail" in result.stderr
+    assert "0 conflicts closed, 2 left open" in result.stdout
+
+
+def test_status_counts_conflicts(torn: tuple[Path, Path]) -> None:
+    _, b = torn
+    assert "1 update/update in notes" in run("status", b).stdout
+
+
 # A folder
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import MakeEngine, exchange, rows, send, tick
 from model import Constraints, Model, Reference, Write
-from sqlite_sync import Conflict, SyncEngine
+from sqlite_sync import Conflict, ConflictError, ConstraintError, LastWriteWins, SyncEngine
 
 UNIQUE = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE{}, x)"
 FAMILY = (
@@ -354,6 +354,123 @@ def test_capture_goes_on_after_rows_were_parked(make: MakeEngine) -> None:
     assert [engine.status().tables[0].problem for engine in (a, b)] == [None, None]
 
 
+# Resolution
+
+
+def torn(make: MakeEngine) -> tuple[SyncEngine, SyncEngine, Conflict]:
+    a, b = (make(name, UNIQUE.format(""), ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('a', 'same', 1)")
+    run(b, "INSERT INTO t VALUES ('b', 'same', 2)")
+    exchange(a, b)
+    (conflict,) = a.get_unresolved_conflicts()
+    return a, b, conflict
+
+
+def test_the_versions_of_a_parked_row_can_be_seen(make: MakeEngine) -> None:
+    a, b, conflict = torn(make)
+    for engine in (a, b):
+        images = engine.images(conflict)
+        assert images.base is None
+        assert images.local == {"id": "b", "u": "same", "x": 2}
+        assert images.remote == {"id": "a", "u": "same", "x": 1}
+        view = engine.connection.execute("SELECT kind, local_id, remote_id FROM sync_conflicts_t").fetchall()
+        assert view == [("unique", "b", "a")]
+        assert [(one.table_name, one.kind, one.count) for one in engine.status().conflicts] == [("t", "unique", 1)]
+
+
+@pytest.mark.parametrize(
+    ("choice", "left"),
+    [
+        ("local", [("b", "same", 2)]),
+        (None, [("b", "same", 2)]),
+        ("remote", [("a", "same", 1)]),
+        ({"u": "another"}, [("a", "another", 1), ("b", "same", 2)]),
+    ],
+)
+def test_a_conflict_over_a_unique_value_is_resolved_everywhere(make: MakeEngine, choice: object, left: object) -> None:
+    a, b, conflict = torn(make)
+    operation = a.resolve(conflict, choice)  # type: ignore[call-overload]
+
+    assert operation.row_pk == {"id": "a"}
+    assert kinds(a) == []
+    exchange(a, b)
+    assert both(a, b) == left
+    assert kinds(b) == []
+
+
+def test_a_resolution_parks_no_other_row(make: MakeEngine) -> None:
+    a, b, conflict = torn(make)
+    run(a, "INSERT INTO t VALUES ('c', 'taken', 3)")
+    before = a.get_vector_clock()
+
+    with pytest.raises(ConstraintError, match=r"leaves no room for t \{'id': 'c'\} \(unique\)"):
+        a.resolve(conflict, {"u": "taken"})
+    assert a.get_vector_clock() == before
+    exchange(a, b)
+    assert len(both(a, b)) == 2
+
+
+def test_a_strategy_leaves_a_parked_row_to_people(make: MakeEngine) -> None:
+    a, _, conflict = torn(make)
+    assert a.resolve(conflict, LastWriteWins()) is None
+    found = a.resolve_all(LastWriteWins())
+    assert found.resolved == ()
+    assert "by hand" in found.deferred[0].reason
+
+
+@pytest.mark.parametrize(
+    ("choice", "children", "parents"),
+    [("local", [], []), ("remote", [("c", "p")], [("p", 1)]), ({"parent": None}, [("c", None)], [])],
+)
+def test_a_child_without_its_parent_is_resolved_everywhere(
+    make: MakeEngine, choice: object, children: object, parents: object
+) -> None:
+    a, b = family(make)
+    run(a, "INSERT INTO parents VALUES ('p', 1)")
+    exchange(a, b)
+    run(a, "DELETE FROM parents")
+    run(b, "INSERT INTO t VALUES ('c', 'p')")
+    exchange(a, b)
+    (conflict,) = b.get_unresolved_conflicts()
+    b.resolve(conflict, choice)  # type: ignore[call-overload]
+    exchange(a, b)
+
+    assert both(a, b) == children
+    assert both(a, b, "parents") == parents
+    assert kinds(a) == []
+
+
+def test_a_row_that_others_hang_on_does_not_go_by_a_resolution(make: MakeEngine) -> None:
+    schema = FAMILY.format("(id)").replace("name)", "name UNIQUE)")
+    a, b = (make(name, schema, NAMES) for name in "ab")
+    for engine in (a, b):
+        name = engine.path.stem
+        run(engine, f"INSERT INTO parents VALUES ('p{name}', 'same')", f"INSERT INTO t VALUES ('{name}', 'p{name}')")
+    exchange(a, b)
+    (unique,) = (one for one in a.get_unresolved_conflicts() if one.kind == "unique")
+
+    with pytest.raises(ConstraintError, match=r"leaves no room for t \{'id': 'b'\} \(foreign_key\)"):
+        a.resolve(unique, "remote")
+    a.resolve(unique, {"name": "another"})
+    exchange(a, b)
+    assert both(a, b) == [("a", "pa"), ("b", "pb")]
+    assert kinds(b) == []
+
+
+def test_what_a_table_refuses_needs_other_values(make: MakeEngine) -> None:
+    a = make("a", "CREATE TABLE t (id TEXT PRIMARY KEY, x)", ("t",))
+    b = make("b", "CREATE TABLE t (id TEXT PRIMARY KEY, x CHECK (x < 5))", ("t",))
+    run(a, "INSERT INTO t VALUES ('bad', 7)")
+    send(a, b)
+    (conflict,) = b.get_unresolved_conflicts()
+
+    with pytest.raises(ConflictError, match="its table refuses it"):
+        b.resolve(conflict, "remote")
+    b.resolve(conflict, {"x": 4})
+    exchange(a, b)
+    assert both(a, b) == [("bad", 4)]
+
+
 # Any history: the model says what stands
 
 
@@ -395,6 +512,7 @@ actions = st.lists(
         st.tuples(st.just("write"), devices, statements),
         st.tuples(st.just("write"), devices, statements),
         st.tuples(st.just("send"), devices, devices),
+        st.tuples(st.just("resolve"), devices, st.integers(0, 9), st.sampled_from(["local", "remote", None])),
     ),
     min_size=20,  # short histories seldom clash
     max_size=50,
@@ -467,6 +585,13 @@ def check(device: Device, model: Model) -> None:
         event(kind)
 
 
+def resolve(device: Device, which: int, choice: object) -> None:
+    found = device.engine.get_unresolved_conflicts()
+    if found:
+        with suppress(ConflictError, ConstraintError):
+            device.engine.resolve(found[which % len(found)], choice)  # type: ignore[call-overload]
+
+
 def conflict_name(one: Conflict) -> tuple[str, str, object, bytes, bytes]:
     return one.kind, one.table_name, one.row_pk["id"], one.local_op_id, one.remote_op_id
 
@@ -498,6 +623,9 @@ def test_what_stands_is_what_the_model_says(
                 sql, *parameters = action[2]  # type: ignore[misc]
                 with suppress(sqlite3.IntegrityError):
                     device.engine.connection.execute(sql, parameters)
+                note(device, model)
+            elif action[0] == "resolve":
+                resolve(device, int(str(action[2])), action[3])
                 note(device, model)
             elif action[1] != action[2]:
                 target = replicas[int(str(action[2]))]

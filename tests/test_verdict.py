@@ -91,6 +91,23 @@ def test_a_row_is_judged_as_the_specification_says(writes: list[Write]) -> None:
 
 
 @given(histories())
+def test_a_head_covers_what_the_specification_says(writes: list[Write]) -> None:
+    history = History(writes)
+    verdict = history.judge()
+    covered = {
+        history.dots[op_id]: {history.dots[one] for one in known} for op_id, known in history.row.covered.items()
+    }
+    assert {dot: set(known) for dot, known in verdict.covered.items()} == {
+        head: covered[head] for head in verdict.covered
+    }
+    heads = [verdict.shown, *verdict.others]
+    if len(heads) > 1:
+        common = set.intersection(*(covered[head.dot] for head in heads))
+        last = max(common, key=lambda dot: history.by_dot[dot].order, default=None)
+        assert verdict.base_of(heads) == (None if last is None else verdict.images[last])
+
+
+@given(histories())
 def test_what_all_later_authors_knew_can_be_folded_into_the_base_image(writes: list[Write]) -> None:
     history = History(writes)
     whole = history.judge()

@@ -16,10 +16,11 @@ from sqlite_sync.clock import MAX_HLC, MAX_SEQ
 from sqlite_sync.codec import decode_text
 from sqlite_sync.database import resource
 from sqlite_sync.errors import BundleError
-from sqlite_sync.operation import ID_BYTES, ORDINAL_SHIFT, Kind
+from sqlite_sync.operation import ID_BYTES, MAX_STRATEGY_CHARACTERS, ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import MAX_COLUMNS, fold, is_ours
 
 _MAX_ORDINAL = (1 << 22) - 1
+_ATTRIBUTED = f"(o0 IS NULL OR typeof(o0) = 'text' AND length(o0) BETWEEN 1 AND {MAX_STRATEGY_CHARACTERS})"
 _MOST_AHEAD_MS = 100 * 366 * 86_400_000  # what is further ahead would drag every clock along, for ever
 
 
@@ -235,7 +236,11 @@ class _Check:
         name = f"operations_{table.number}"
         keys = " AND ".join(f"v{position} IS NOT NULL" for position in table.key)
         inside = 0
-        [(total, bases)] = self._all(f"SELECT count(*), count(base) FROM {name}")
+        [(total, bases, strange)] = self._all(
+            f"SELECT count(*), count(base), count(*) FILTER (WHERE kind >= {Kind.RESOLVE:d} AND NOT {_ATTRIBUTED}) "
+            f"FROM {name}"
+        )
+        self.require(not strange, f"a resolution on {table.name} has no proper strategy")
         for device in header.devices:
             if device.to_seq > device.from_seq:
                 shift = device.ordinal << ORDINAL_SHIFT

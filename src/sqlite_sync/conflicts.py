@@ -7,13 +7,14 @@ resolution may still come.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
-from sqlite_sync import catalog, log
+from sqlite_sync import catalog, log, versions
 from sqlite_sync.clock import hlc_time_ms
-from sqlite_sync.codec import Row, Value, pack_image, unpack_image
+from sqlite_sync.codec import Row, Value, pack_image, same, unpack_image
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConflictError
 from sqlite_sync.log import Contexts
@@ -22,6 +23,7 @@ from sqlite_sync.tables import Table, commas, literal, logged, mark
 from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Verdict, conflict_kind, judge
 
 IS_PARKED = f"kind IN ({commas(map(literal, PARKED_KINDS))})"
+_BATCH = 500  # parameters of one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Conflict:
 
     Where a constraint does not let the row stand, it is `remote`, and `local` is what it cannot stand beside: the row
     that has its UNIQUE value, or the operation that took its parent away.
+    `columns` are those in which they differ, none where one of them is no row.
     """
 
     conflict_id: bytes
@@ -42,6 +45,7 @@ class Conflict:
     remote_device_id: bytes
     local_time_ms: int
     remote_time_ms: int
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +105,14 @@ def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, by
     before = {row[0] for row in database.execute(f"SELECT conflict_id {of_this}", (number,))}
     fork.opened = [(pair, verdict.shown.dot, other.dot) for pair, other in pairs.items() if pair not in before]
     database.execute(f"DELETE {of_this}", (number,))
-    database.executemany(
-        "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)",
-        [
-            (pair, number, conflict_kind(verdict.shown, other, verdict.images), verdict.shown.dot, other.dot)
-            for pair, other in pairs.items()
-        ],
-    )
+    versions.remove(database, table, before)
+    for pair, other in pairs.items():
+        kind = conflict_kind(verdict.shown, other, verdict.images)
+        database.execute(
+            "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?, ?)",
+            (pair, number, kind, verdict.shown.dot, other.dot, _differing(table, verdict, other)),
+        )
+        _put_images(database, table, pair, verdict, other)
     return number
 
 
@@ -120,6 +125,54 @@ def _add_fork(database: Database, table: Table, fork: Fork, values: tuple[Value,
     marks = commas(map(mark, (*fork.key, number)))
     database.execute(f"INSERT INTO sync_keys_{table.number} VALUES ({marks})", (*fork.key, number))
     return number
+
+
+def renew_images(database: Database, table: Table) -> None:
+    """Make the table of images and its view anew, as the table's shape asks for."""
+    versions.create(database, table)
+    devices, contexts = log.device_ids(database), Contexts(database)
+    for _, base, operations in loaded_all(database, table, open_forks(database, table)):
+        verdict = judged(base, operations, contexts, table)
+        for other in verdict.conflicting():
+            pair = _pair_id(devices, verdict.shown, other)
+            _put_images(database, table, pair, verdict, other)
+            database.execute(
+                "UPDATE sync_conflicts SET differing = ? WHERE conflict_id = ?",
+                (_differing(table, verdict, other), pair),
+            )
+    for fork, pair, local in database.execute(
+        f"SELECT fork, c.conflict_id, c.local_op FROM sync_conflicts AS c JOIN sync_forks USING (fork) "
+        f"WHERE c.{IS_PARKED} AND table_no = ?",
+        (table.number,),
+    ).fetchall():
+        put_parked_images(database, table, pair, (fork, local))
+
+
+def put_parked_images(database: Database, table: Table, pair: bytes, fork_and_head: tuple[int, int]) -> None:
+    """Store the image of a parked row, and that of the row with a head of this table that is in its way."""
+    fork, head = fork_and_head
+    contexts = Contexts(database)
+    standing = "SELECT fork FROM sync_forks WHERE shown = ? AND table_no = ? AND NOT is_parked"
+    other = database.one(standing, (head, table.number))
+    local = None if other is None else _shown_image(database, table, other, contexts)
+    versions.put(database, table, pair, (None, local, _shown_image(database, table, fork, contexts)))
+
+
+def _shown_image(database: Database, table: Table, fork: int, contexts: Contexts) -> Image:
+    base, operations = loaded(database, table, fork)
+    return judged(base, operations, contexts, table).image
+
+
+def _put_images(database: Database, table: Table, pair: bytes, verdict: Verdict, other: RowOperation) -> None:
+    base = verdict.base_of((verdict.shown, other))
+    versions.put(database, table, pair, (base, verdict.image, verdict.images[other.dot]))
+
+
+def _differing(table: Table, verdict: Verdict, other: RowOperation) -> str:
+    """List the log positions of the columns in which two live versions differ."""
+    local, remote = verdict.image or (), verdict.images[other.dot] or ()
+    values = zip(table.columns, local, remote, strict=False)
+    return " ".join(str(column.position) for column, one, another in values if not same(one, another))
 
 
 def pack_base(table: Table, image: Image) -> bytes | None:
@@ -139,22 +192,56 @@ def unpack_base(table: Table, packed: bytes | None) -> Image:
 
 def listed(database: Database, table: str | None = None) -> list[Conflict]:
     """List the open conflicts, by table and in the total order of the shown heads."""
-    known = {one.number: one for one in catalog.entries(database)}
-    devices = log.device_ids(database)
-    rows = database.execute(
-        "SELECT c.conflict_id, c.kind, c.local_op, c.remote_op, o.* FROM sync_conflicts AS c JOIN sync_operations AS o "
-        f"ON o.op = CASE WHEN c.{IS_PARKED} THEN c.remote_op ELSE c.local_op END "
-        f"{log.AUTHOR} JOIN sync_tables AS t USING (table_no) "
-        "WHERE ?1 IS NULL OR t.name = ?1 ORDER BY t.name, o.hlc, d.device_id, c.conflict_id",
-        (table,),
-    ).fetchall()
-    return [_public(database, known[row[5]], devices, row) for row in rows]
+    return [conflict for _, conflict in _listed(database, "?1 IS NULL OR t.name = ?1", (table,))]
 
 
 def by_ids(database: Database, ids: Iterable[bytes]) -> list[Conflict]:
     """List these open conflicts."""
-    wanted = set(ids)
-    return [conflict for conflict in listed(database) if conflict.conflict_id in wanted] if wanted else []
+    found: list[Conflict] = []
+    for some in _batches(sorted(set(ids))):
+        found += [one for _, one in _listed(database, f"c.conflict_id IN ({commas('?' * len(some))})", some)]
+    return found
+
+
+def by_fork(database: Database, forks: Iterable[int]) -> dict[int, list[Conflict]]:
+    """List the open conflicts of these forks."""
+    found: dict[int, list[Conflict]] = {}
+    for some in _batches(sorted(set(forks))):
+        for fork, conflict in _listed(database, f"c.fork IN ({commas('?' * len(some))})", some):
+            found.setdefault(fork, []).append(conflict)
+    return found
+
+
+def forks_of(database: Database, ids: Iterable[bytes]) -> list[int]:
+    """List the forks that these conflicts belong to."""
+    forks: set[int] = set()
+    for some in _batches(sorted(set(ids))):
+        marks = commas("?" * len(some))
+        forks |= {
+            fork
+            for (fork,) in database.execute(f"SELECT fork FROM sync_conflicts WHERE conflict_id IN ({marks})", some)
+        }
+    return sorted(forks)
+
+
+def _batches(things: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (things[start : start + _BATCH] for start in range(0, len(things), _BATCH))
+
+
+def _listed(database: Database, where: str, parameters: Sequence[Any]) -> list[tuple[int, Conflict]]:
+    """List (fork, conflict)."""
+    known = {one.number: one for one in catalog.entries(database)}
+    devices = log.device_ids(database)
+    rows = database.execute(
+        "SELECT c.conflict_id, c.fork, c.kind, c.local_op, l.hlc, c.remote_op, r.hlc, c.differing, o.* "
+        "FROM sync_conflicts AS c JOIN sync_operations AS l ON l.op = c.local_op "
+        "JOIN sync_operations AS r ON r.op = c.remote_op "
+        f"JOIN sync_operations AS o ON o.op = CASE WHEN c.{IS_PARKED} THEN c.remote_op ELSE c.local_op END "
+        f"{log.AUTHOR} JOIN sync_tables AS t ON t.table_no = o.table_no "
+        f"WHERE {where} ORDER BY t.name, o.hlc, d.device_id, c.conflict_id",
+        parameters,
+    )
+    return [(row[1], _public(known[row[9]], devices, row)) for row in rows]
 
 
 def count(database: Database) -> int:
@@ -163,39 +250,37 @@ def count(database: Database) -> int:
     return number
 
 
-def images(database: Database, conflict: Conflict) -> Images:
-    """Return the versions of a row in conflict; the base is what both sides started from.
+def counts(database: Database) -> list[tuple[str, str, int]]:
+    """Count the open conflicts by (table, kind)."""
+    return database.execute(
+        "SELECT t.name, c.kind, count(*) FROM sync_conflicts AS c JOIN sync_forks AS f USING (fork) "
+        "JOIN sync_tables AS t USING (table_no) GROUP BY t.name, c.kind ORDER BY t.name, c.kind"
+    ).fetchall()
 
-    Of a parked row, `remote` is its image, and `local` that of the row that has its UNIQUE value.
-    """
-    table, fork, local, remote = located(database, conflict)
-    contexts = Contexts(database)
-    if is_parked(conflict):
-        return Images(None, _standing(database, table, local, contexts), shown_image(database, table, fork, contexts))
-    base, operations = loaded(database, table, fork)
-    verdict = judged(base, operations, contexts, table)
-    heads = {op.dot: op for op in operations}
-    common = [op.dot for op in operations if contexts.knows(heads[local], op) and contexts.knows(heads[remote], op)]
-    before = verdict.images[common[-1]] if common else base
-    return Images(named(table, before), named(table, verdict.images[local]), named(table, verdict.images[remote]))
+
+def images(database: Database, conflict: Conflict) -> Images:
+    """Return the versions of a row in conflict; the base is what both sides started from."""
+    table, *_ = located(database, conflict)
+    return _images(database, table, conflict.conflict_id)
+
+
+def each_with_images(database: Database, table: str | None = None) -> Iterator[tuple[Conflict, Images]]:
+    """Yield the open conflicts with their versions."""
+    shapes: dict[str, Table] = {}
+    for conflict in listed(database, table):
+        if conflict.table_name not in shapes:
+            shapes[conflict.table_name] = located(database, conflict)[0]
+        yield conflict, _images(database, shapes[conflict.table_name], conflict.conflict_id)
+
+
+def _images(database: Database, table: Table, conflict_id: bytes) -> Images:
+    found = versions.read(database, table, conflict_id)
+    return Images(*(named(table, found.get(version)) for version in versions.VERSIONS))
 
 
 def is_parked(conflict: Conflict) -> bool:
     """Tell whether a conflict is that of a row that stands in no table."""
     return conflict.kind in PARKED_KINDS
-
-
-def _standing(database: Database, table: Table, head: int, contexts: Contexts) -> Mapping[str, Value] | None:
-    fork = database.one(
-        "SELECT fork FROM sync_forks WHERE shown = ? AND table_no = ? AND NOT is_parked", (head, table.number)
-    )
-    return None if fork is None else shown_image(database, table, fork, contexts)
-
-
-def shown_image(database: Database, table: Table, fork: int, contexts: Contexts) -> Mapping[str, Value] | None:
-    """Return the image of a fork's shown head."""
-    base, operations = loaded(database, table, fork)
-    return named(table, judged(base, operations, contexts, table).image)
 
 
 def located(database: Database, conflict: Conflict) -> tuple[Table, int, int, int]:
@@ -222,6 +307,28 @@ def loaded(database: Database, table: Table, fork: int) -> tuple[Image, list[Row
         (fork,),
     )
     return unpack_base(table, base), [row_operation(table, row) for row in rows]
+
+
+def loaded_all(
+    database: Database, table: Table, forks: Sequence[int]
+) -> Iterator[tuple[int, Image, list[RowOperation]]]:
+    """Read these forks: number, base image, operations in the total order."""
+    for some in _batches(forks):
+        rows = database.execute(
+            f"SELECT f.fork, s.base, {operation_columns(table)} FROM sync_fork_operations AS f "
+            f"JOIN sync_forks AS s USING (fork) JOIN sync_operations AS o ON o.op = f.op {log.AUTHOR} "
+            f"WHERE f.fork IN ({commas('?' * len(some))}) ORDER BY f.fork, {log.TOTAL_ORDER}",
+            some,
+        ).fetchall()
+        for fork, group in groupby(rows, key=lambda row: row[0]):
+            own = list(group)
+            yield fork, unpack_base(table, own[0][1]), [row_operation(table, row[2:]) for row in own]
+
+
+def open_forks(database: Database, table: Table) -> list[int]:
+    """List the forks of a table that are in conflict."""
+    rows = database.execute("SELECT fork FROM sync_forks WHERE table_no = ? AND is_open", (table.number,))
+    return [fork for (fork,) in rows]
 
 
 def read_operation(database: Database, table: Table, dot: int) -> RowOperation:
@@ -300,18 +407,19 @@ def _pair_id(devices: Mapping[int, bytes], one: RowOperation, other: RowOperatio
     return conflict_id(*ids)
 
 
-def _public(database: Database, table: catalog.Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> Conflict:
-    pair, kind, local, remote, *logged = row
-    here, there = ((ordinal_of(dot), seq_of(dot)) for dot in (local, remote))
+def _public(table: catalog.Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> Conflict:
+    pair, _, kind, local, local_hlc, remote, remote_hlc, differing, *logged = row
+    here, there = devices[ordinal_of(local)], devices[ordinal_of(remote)]
     return Conflict(
         conflict_id=pair,
         table_name=table.name,
         row_pk=log.public(table, devices, tuple(logged)).row_pk,
         kind=kind,
-        local_op_id=op_id(devices[here[0]], here[1]),
-        remote_op_id=op_id(devices[there[0]], there[1]),
-        local_device_id=devices[here[0]],
-        remote_device_id=devices[there[0]],
-        local_time_ms=hlc_time_ms(log.hlc_at(database, *here)),
-        remote_time_ms=hlc_time_ms(log.hlc_at(database, *there)),
+        local_op_id=op_id(here, seq_of(local)),
+        remote_op_id=op_id(there, seq_of(remote)),
+        local_device_id=here,
+        remote_device_id=there,
+        local_time_ms=hlc_time_ms(local_hlc),
+        remote_time_ms=hlc_time_ms(remote_hlc),
+        columns=tuple(table.columns[int(position)] for position in differing.split()),
     )

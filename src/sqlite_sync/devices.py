@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlite_sync import log, peers
+from sqlite_sync import log, peers, versions
 from sqlite_sync.bundle import DeviceRange, Header
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import BundleError, DeviceError
@@ -196,9 +196,10 @@ def _move_contexts(database: Database, agreed: int, ordinal: int) -> None:
 def _rename_conflicts(database: Database) -> None:
     """Derive the ids of open conflicts again, since op ids come from device ids."""
     ids = log.device_ids(database)
-    rows = database.execute("SELECT * FROM sync_conflicts").fetchall()
-    database.execute("DELETE FROM sync_conflicts")
-    for _, fork, kind, local, remote in rows:
-        ops = [op_id(ids[ordinal_of(dot)], seq_of(dot)) for dot in (local, remote)]
-        pair = parked_id(*ops) if kind in PARKED_KINDS else conflict_id(*ops)
-        database.execute("INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)", (pair, fork, kind, local, remote))
+    rows = database.execute("SELECT conflict_id, kind, local_op, remote_op FROM sync_conflicts").fetchall()
+    renamed = []
+    for former, kind, *dots in rows:
+        ops = [op_id(ids[ordinal_of(dot)], seq_of(dot)) for dot in dots]
+        renamed.append((parked_id(*ops) if kind in PARKED_KINDS else conflict_id(*ops), former))
+    database.executemany("UPDATE sync_conflicts SET conflict_id = ? WHERE conflict_id = ?", renamed)
+    versions.rename(database, renamed)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, overload
 
 from sqlite_sync import (
+    arbiter,
     bundle_reader,
     catalog,
     conflicts,
@@ -26,10 +27,12 @@ from sqlite_sync import (
     resolver,
     settler,
     status,
+    unparking,
 )
 from sqlite_sync.clock import VectorClock
 from sqlite_sync.conflicts import Conflict, Images
 from sqlite_sync.database import Connect, Database
+from sqlite_sync.decision import Resolutions, Strategy
 from sqlite_sync.devices import Incoming
 from sqlite_sync.enroller import Enrollment
 from sqlite_sync.errors import BundleError, StateError, TableError
@@ -199,16 +202,31 @@ class SyncEngine:
             return exporter.write(self._database, Order(peer, since, acknowledge), Path(output_path), _now_ms())
 
     def import_bundle(
-        self, path: AnyPath, *, dry_run: bool = False, progress: Callable[[Progress], None] | None = None
+        self,
+        path: AnyPath,
+        *,
+        resolver: Strategy | None = None,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
     ) -> ImportResult:
-        """Take in a bundle: all of it, or nothing. A dry run reports what would happen."""
-        with self._verb():
-            return importer.run(self._database, Path(path), Request(dry_run, progress or _silent, _now_ms()))
+        """Take in a bundle: all of it, or nothing. A dry run reports what would happen.
 
-    def sync_folder(self, path: AnyPath, *, progress: Callable[[Progress], None] | None = None) -> FolderResult:
+        The strategy `resolver` is asked about the conflicts that this import opens, in the same transaction.
+        """
+        with self._verb():
+            request = Request(dry_run, progress or _silent, _now_ms(), resolver)
+            return importer.run(self._database, Path(path), request)
+
+    def sync_folder(
+        self,
+        path: AnyPath,
+        *,
+        resolver: Strategy | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> FolderResult:
         """Meet the other devices of a shared folder: import what they wrote, write what they lack."""
         with self._verb():
-            request = Request(dry_run=False, progress=progress or _silent, now_ms=_now_ms())
+            request = Request(dry_run=False, progress=progress or _silent, now_ms=_now_ms(), resolver=resolver)
             return folder.visit(self._database, Path(path), request, self._settle)
 
     # --- conflicts ------------------------------------------------------------------------------------------------
@@ -226,10 +244,45 @@ class SyncEngine:
             self._settle()
             return conflicts.images(self._database, conflict)
 
-    def resolve(self, conflict: Conflict, choice: Choice) -> Operation:
-        """Close a conflict everywhere: by "local", "remote", values (laid over the local row), or None (delete it)."""
+    def each_conflict(self, table: str | None = None) -> Iterator[tuple[Conflict, Images]]:
+        """Yield the open conflicts with the versions of their rows."""
+        with self._verb():
+            self._require_known(table)
+            self._settle()
+            pairs = conflicts.each_with_images(self._database, table)
+        while True:
+            with self._verb():
+                pair = next(pairs, None)
+            if pair is None:
+                return
+            yield pair
+
+    @overload
+    def resolve(self, conflict: Conflict, choice: Choice) -> Operation: ...
+
+    @overload
+    def resolve(self, conflict: Conflict, choice: Strategy) -> Operation | None: ...
+
+    def resolve(self, conflict: Conflict, choice: Choice | Strategy) -> Operation | None:
+        """Close a conflict everywhere: by "local", "remote", values (laid over the local row), or None (delete it).
+
+        Of a row that a constraint parked (kinds unique, foreign_key, check, not_null, schema): "remote" lets it stand,
+        and the row that has its UNIQUE value goes, or its parent comes back; "local" and None delete it; values are
+        laid over it. ConstraintError where the choice would park another row.
+
+        Or ask a strategy; None, and nothing is changed, where it leaves the conflict open.
+        """
         with self._changing():
-            return resolver.resolve(self._database, conflict, choice)
+            if not isinstance(choice, Strategy):
+                close = unparking.resolve if conflicts.is_parked(conflict) else resolver.resolve
+                return close(self._database, conflict, choice)
+            return arbiter.resolve_one(self._database, choice, conflict)
+
+    def resolve_all(self, strategy: Strategy, table: str | None = None) -> Resolutions:
+        """Ask a strategy about every open conflict, or those of one table, in one transaction."""
+        with self._changing():
+            self._require_known(table)
+            return arbiter.resolve_all(self._database, strategy, table)
 
     # --- looking --------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from sqlite_sync import applier, capture, catalog, conflicts, log, reconciler, tables, triggers
+from sqlite_sync import applier, capture, catalog, conflicts, log, reconciler, tables, triggers, versions
 from sqlite_sync.codec import pack, pack_tree
 from sqlite_sync.database import LAWS, Database, resource, schema_names
 from sqlite_sync.errors import ConstraintError, SchemaError, TableError
@@ -40,6 +40,7 @@ def enable(database: Database, name: str) -> int:
     else:
         _require_free_names(database, table)
         conflicts.create_keys(database, table)
+        versions.create(database, table)
         catalog.note_columns(database, table)
         brought = _baseline(database, table)
     catalog.set_enabled(database, table.number, is_enabled=True)
@@ -109,6 +110,7 @@ def disable(database: Database, name: str) -> None:
         msg = f"{name} is not synced in {database.path}"
         raise TableError(msg)
     capture.remove(database, entry.number)
+    versions.drop_view(database, entry.name)
     catalog.set_enabled(database, entry.number, is_enabled=False)
 
 
@@ -118,7 +120,8 @@ def uninstall(database: Database) -> None:
         if not catalog.was_enabled(database, entry.number):
             continue
         capture.remove(database, entry.number)
-        for kind in ("keys", "notes"):
+        versions.drop_view(database, entry.name)
+        for kind in ("keys", "notes", "images"):
             database.execute(f"DROP TABLE IF EXISTS main.sync_{kind}_{entry.number}")
     for law in LAWS:
         database.execute(f"DROP TRIGGER IF EXISTS main.{law}")
@@ -189,7 +192,8 @@ def _require_not_renamed(database: Database, table: Table) -> None:
 
 
 def _require_free_names(database: Database, table: Table) -> None:
-    needed = {f"sync_keys_{table.number}", f"sync_notes_{table.number}"}
+    needed = {f"sync_{kind}_{table.number}" for kind in ("keys", "notes", "images")}
+    needed.add(versions.view_name(table.name).lower())
     needed |= {f"sync_{verb}_{table.number}" for verb in triggers.VERBS}
     taken = {name for (name,) in database.execute("SELECT lower(name) FROM main.sqlite_schema")} & needed
     if taken:

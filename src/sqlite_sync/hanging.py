@@ -163,7 +163,12 @@ class Hanging:
         child = reference.child
         head = self._rows.head(child, [image[child.columns.index(column)] for column in child.key])
         loss = self._rows.head(parent, parent_key)
-        if head is not None and loss is not None and self._is_unforeseen(head, loss):
+        if loss is None:  # older than all that is new here, so the child's author knew it
+            return
+        is_older = head is None and self._is_resolution(
+            loss
+        )  # the child is older than the window: the resolver knew it
+        if is_older or (head is not None and self._is_unforeseen(head, loss)):
             self._collect(self._rows.named(child, image), reference, loss)
 
     def _judge_again(self, reference: Reference, row: LiveRow, local: int) -> None:
@@ -185,7 +190,10 @@ class Hanging:
             return False
         if not self._contexts.knows_dot(loss, head):
             return True
-        kind = self._database.one("SELECT kind FROM sync_operations WHERE op = ?", (loss,))
+        return self._is_resolution(loss)
+
+    def _is_resolution(self, dot: int) -> bool:
+        kind = self._database.one("SELECT kind FROM sync_operations WHERE op = ?", (dot,))
         return kind in (Kind.RESOLVE, Kind.RESOLVE_DELETE)
 
     def _is_orphan(self, reference: Reference, row: LiveRow) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlite_sync import applier, bundle_reader, catalog, conflicts, devices, log, peers, settler
+from sqlite_sync import applier, arbiter, bundle_reader, catalog, conflicts, devices, log, peers, settler
 from sqlite_sync.applier import Todo
 from sqlite_sync.bundle import DeviceRange, Header, TableDescription
 from sqlite_sync.catalog import Entry
@@ -15,6 +15,7 @@ from sqlite_sync.codec import Value
 from sqlite_sync.conflicts import Conflict
 from sqlite_sync.contested import Plan
 from sqlite_sync.database import Database
+from sqlite_sync.decision import Deferred, Resolved, Strategy
 from sqlite_sync.devices import Incoming
 from sqlite_sync.errors import BundleError, GapError
 from sqlite_sync.operation import ORDINAL_SHIFT, Kind, dot_number
@@ -66,7 +67,8 @@ class ImportResult:
 
     `applied_count` are the operations that were new and are no part of a conflict that this import opened;
     `overridden` are the rows whose shown version changed away from a local edit, which stands in an open conflict;
-    `rows` are the rows that a dry run would change, at most 1,000.
+    `rows` are the rows that a dry run would change, at most 1,000. `resolved` and `deferred` are what became of
+    `conflicts`, all those that this import opened, where a strategy was asked.
     """
 
     bundle_id: bytes
@@ -83,15 +85,18 @@ class ImportResult:
     overridden: tuple[RowName, ...] = ()
     rows: tuple[RowChange, ...] = ()
     notes: tuple[str, ...] = ()
+    resolved: tuple[Resolved, ...] = ()
+    deferred: tuple[Deferred, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """How to import: undo everything in the end, whom to tell how far it is, and what time it is."""
+    """How to import: undo everything in the end, whom to tell how far it is, what time it is, and who resolves."""
 
     dry_run: bool
     progress: Callable[[Progress], None]
     now_ms: int
+    resolver: Strategy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +183,11 @@ def _import(database: Database, path: Path, header: Header, request: Request) ->
     held_count = _hold(database, held, todo)
     _note(database, header, found, request.now_ms)
     done = _Done(found, plans, [entry.name for entry in held], held_count, request.dry_run)
-    return _result(database, header, done)
+    result = _result(database, header, done)
+    if request.resolver is None or not result.conflicts:
+        return result
+    resolutions = arbiter.resolve(database, request.resolver, result.conflicts)
+    return replace(result, resolved=resolutions.resolved, deferred=resolutions.deferred)
 
 
 def _compare(database: Database, path: Path, header: Header) -> list[_Device]:
@@ -245,7 +254,10 @@ def _append_table(database: Database, table: TableDescription) -> int:
     for source, (name, _) in enumerate(table.columns):
         target = positions[fold(name)]
         targets += [f"v{target}", f"o{target}"]
-        sources += [f"b.v{source}", f"b.o{source}"]
+        sources += [f"b.v{source}", _old(source, target)]
+    if "o0" not in targets:
+        targets.append("o0")
+        sources.append(f"iif(b.kind < {Kind.RESOLVE:d}, NULL, b.o0)")
     for target, default in _defaults(database, entry, table):
         targets.append(f"v{target}")
         sources.append(f"CASE WHEN b.kind IN ({Kind.INSERT:d}, {Kind.RESOLVE:d}) THEN {default} END")
@@ -258,6 +270,13 @@ def _append_table(database: Database, table: TableDescription) -> int:
     except sqlite3.IntegrityError as error:
         msg = f"it has an operation twice ({error})"
         raise _InvalidError(msg) from error
+
+
+def _old(source: int, target: int) -> str:
+    """Render o<target> of a bundle's o<source>; a resolution's o0 is no column's value and keeps its place."""
+    if source == target or 0 not in (source, target):
+        return f"b.o{source}"
+    return f"iif(b.kind < {Kind.RESOLVE:d}, b.o{source}, {'b.o0' if target == 0 else 'NULL'})"
 
 
 _BASE = (

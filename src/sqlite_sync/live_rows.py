@@ -17,7 +17,7 @@ from sqlite_sync.errors import SchemaError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, ordinal_of, seq_of
 from sqlite_sync.tables import Table, commas, mark
-from sqlite_sync.verdict import MissingParentError, Order, before, judge
+from sqlite_sync.verdict import Image, MissingParentError, Order, before, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,12 @@ class LiveRow:
 
 
 class LiveRows:
-    """Finds rows and their shown heads, in one transaction."""
+    """Finds rows and their shown heads; `has_ranges` while temp.sync_new and temp.sync_window are there."""
 
-    def __init__(self, database: Database, contexts: Contexts) -> None:
+    def __init__(self, database: Database, contexts: Contexts, *, has_ranges: bool = True) -> None:
         self._database = database
         self._contexts = contexts
+        self._has_ranges = has_ranges
         self._devices = log.device_ids(database)
         self._listed: set[int] = set()
 
@@ -56,6 +57,11 @@ class LiveRows:
         keys = commas(f"k{i}" for i in range(len(table.key)))
         key = self._database.execute(f"SELECT {keys} FROM sync_keys_{table.number} WHERE fork = ?", (fork,)).fetchone()
         return None if image is None else self._row(table, tuple(key), image, fork)
+
+    def fork_of_absent(self, table: Table, key: Row) -> int:
+        """Return the fork of a row that is not there; it becomes one with its last operation."""
+        fork = self._fork(table, key)
+        return self._make_fork(table, key, None) if fork is None else fork
 
     def head(self, table: Table, key: Sequence[Value]) -> int | None:
         """Return the shown head of a row, present or not; None where it is no fork and was not touched lately."""
@@ -89,6 +95,8 @@ class LiveRows:
 
     def _recent(self, table: Table, key: Sequence[Value]) -> int | None:
         """Find a row's last operation among the new ones and those of the window; they are listed once, on demand."""
+        if not self._has_ranges:
+            return None
         if table.number not in self._listed:
             self._list_recent(table)
         dot: int | None = self._database.one(
@@ -134,7 +142,7 @@ class LiveRows:
             raise SchemaError(msg)
         return last
 
-    def _make_fork(self, table: Table, key: Row, image: Row) -> int:
+    def _make_fork(self, table: Table, key: Row, image: Image) -> int:
         """Make a fork of a row that is none: its last operation, and the image before it."""
         op = conflicts.read_operation(self._database, table, self._last(table, key))
         base, operations = None, [op]

@@ -149,6 +149,7 @@ def public(table: Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> 
             if kind in (Kind.UPDATE, Kind.DELETE)
         },
         base_op_id=_base_id(devices, base),
+        strategy=old[0] if kind in (Kind.RESOLVE, Kind.RESOLVE_DELETE) and isinstance(old[0], str) else None,
     )
 
 

@@ -14,6 +14,7 @@ ORDINAL_SHIFT = 40
 ID_BYTES = 16
 PARKED_KINDS = ("unique", "foreign_key", "check", "not_null", "schema")  # of conflicts of rows that stand in no table
 NO_OP_ID = bytes(ID_BYTES)  # the base of an operation on a row that was parked
+MAX_STRATEGY_CHARACTERS = 200
 
 
 class Kind(IntEnum):
@@ -37,6 +38,8 @@ class Operation:
 
     `new` holds the values it wrote (all of them, or an update's changed columns), `old` the values it overwrote.
     `base_op_id` is the head on which it was written while its row was in conflict; all zero where the row was parked.
+    `strategy` names what decided a
+    resolution; None where a person did.
     """
 
     op_id: bytes
@@ -49,6 +52,7 @@ class Operation:
     new: Mapping[str, Value]
     old: Mapping[str, Value]
     base_op_id: bytes | None
+    strategy: str | None = None
 
     @property
     def time_ms(self) -> int:

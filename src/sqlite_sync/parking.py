@@ -12,17 +12,20 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlite_sync import conflicts, hanging, log, references
+from sqlite_sync import conflicts, hanging, log, references, versions
 from sqlite_sync.codec import Row
 from sqlite_sync.database import Database
+from sqlite_sync.errors import ConstraintError
 from sqlite_sync.hanging import Hanging
 from sqlite_sync.live_rows import LiveRow, LiveRows
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import op_id, ordinal_of, parked_id, seq_of
 from sqlite_sync.references import Reference
 from sqlite_sync.tables import Table, commas, mark
+from sqlite_sync.verdict import Image
 
 _TAKEN = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_ROWID}
+_MOST_NAMED = 5
 _REFUSALS = {sqlite3.SQLITE_CONSTRAINT_CHECK: "check", sqlite3.SQLITE_CONSTRAINT_NOTNULL: "not_null"}
 
 
@@ -33,6 +36,7 @@ class Parked:
     row: LiveRow
     kind: str
     local: int
+    beside: Image = None  # of the row that has its UNIQUE value
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +115,13 @@ class _Standing:
             if error.sqlite_errorcode not in _TAKEN:
                 self.parked[row.fork] = Parked(row, _REFUSALS.get(error.sqlite_errorcode, "schema"), row.head)
                 return
-            in_the_way = [self._rows.named(row.table, image) for image in self._in_the_way(row)]
+            in_the_way = [self._rows.named(row.table, image) for image in self.in_the_way(row)]
             last = max(in_the_way, key=lambda other: other.order)
             if last.order > row.order:
-                self.parked[row.fork] = Parked(row, "unique", last.head)
+                self.parked[row.fork] = Parked(row, "unique", last.head, last.image)
                 return
             for other in in_the_way:
-                self.leave(Parked(other, "unique", row.head))
+                self.leave(Parked(other, "unique", row.head, row.image))
             self.parked.pop(row.fork, None)  # what had its own key was written by a trigger that fires on import
             self._insert("ABORT", row)
 
@@ -139,7 +143,7 @@ class _Standing:
             f"INSERT OR {otherwise} INTO {row.table.sql} ({names}) VALUES ({commas(map(mark, row.image))})", row.image
         )
 
-    def _in_the_way(self, row: LiveRow) -> list[Row]:
+    def in_the_way(self, row: LiveRow) -> list[Row]:
         """Ask SQLite which rows REPLACE would delete, whatever its indexes are made of; nothing is changed."""
         table = row.table
         self._watch(table)
@@ -183,24 +187,61 @@ def _stored(database: Database, tables: Sequence[Table]) -> list[tuple[int, int,
 def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Outcome:
     """Replace the records of parked rows; return what is new."""
     devices = log.device_ids(database)
-    before, was_parked = set[bytes](), {fork for fork, *_ in work.stored}
-    for fork in was_parked:
-        of_fork = f"FROM sync_conflicts WHERE fork = ? AND {conflicts.IS_PARKED}"
-        before.update(pair for (pair,) in database.execute(f"SELECT conflict_id {of_fork}", (fork,)))
-        database.execute(f"DELETE {of_fork}", (fork,))
-    flags = [(False, fork) for fork in was_parked - parked.keys()] + [
-        (True, fork) for fork in parked.keys() - was_parked
-    ]
+    before, was_parked = _recorded(database, work)
+    flags = [(fork in parked, fork) for fork in was_parked ^ parked.keys()]
     database.executemany("UPDATE sync_forks SET is_parked = ? WHERE fork = ?", flags)
-    outcome = Outcome()
-    for fork, one in parked.items():
+    outcome, now = Outcome(), dict[bytes, Parked]()
+    for one in parked.values():
         ops = [op_id(devices[ordinal_of(dot)], seq_of(dot)) for dot in (one.local, one.row.head)]
-        pair = parked_id(*ops)
-        database.execute(
-            "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)", (pair, fork, one.kind, one.local, one.row.head)
-        )
+        now[parked_id(*ops)] = one
+    for pair, table in before.items():
+        if pair not in now:
+            database.execute("DELETE FROM sync_conflicts WHERE conflict_id = ?", (pair,))
+            versions.remove(database, table, [pair])
+    for pair, one in now.items():
+        table, fork = one.row.table, one.row.fork
         if pair not in before:
-            outcome.opened.setdefault(one.row.table.number, []).append((pair, one.local, one.row.head))
+            record = (pair, fork, one.kind, one.local, one.row.head, "")
+            database.execute("INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", record)
+            versions.put(database, table, pair, (None, one.beside, one.row.image))
+            outcome.opened.setdefault(table.number, []).append((pair, one.local, one.row.head))
         if fork not in was_parked and ordinal_of(one.row.head) == 0:
-            outcome.overridden.setdefault(one.row.table.number, []).append(one.row.key)
+            outcome.overridden.setdefault(table.number, []).append(one.row.key)
     return outcome
+
+
+def _recorded(database: Database, work: Survey) -> tuple[dict[bytes, Table], set[int]]:
+    """Return the records of parked rows, each with its table; and the forks that these rows are."""
+    rows = database.execute(
+        "SELECT c.conflict_id, f.table_no, f.fork FROM sync_conflicts AS c JOIN sync_forks AS f USING (fork) "
+        f"WHERE c.{conflicts.IS_PARKED}"
+    ).fetchall()
+    known = [(pair, work.tables[number], fork) for pair, number, fork in rows if number in work.tables]
+    return {pair: table for pair, table, _ in known}, {fork for _, _, fork in known}
+
+
+def parked_forks(database: Database) -> set[int]:
+    """Return the forks that are parked."""
+    return {fork for (fork,) in database.execute("SELECT fork FROM sync_forks WHERE is_parked")}
+
+
+def require_none_new(database: Database, before: set[int]) -> None:
+    """Refuse a resolution that parks a row; ConstraintError names it."""
+    new = parked_forks(database) - before
+    if new:
+        rows = [one for found in conflicts.by_fork(database, new).values() for one in found if conflicts.is_parked(one)]
+        named = ", ".join(f"{one.table_name} {dict(one.row_pk)} ({one.kind})" for one in rows[:_MOST_NAMED])
+        msg = (
+            f"this resolution leaves no room for {named}{' and others' if len(rows) > _MOST_NAMED else ''}: change or "
+            "delete these rows first, or resolve otherwise; nothing was changed"
+        )
+        raise ConstraintError(msg)
+
+
+def in_the_way(database: Database, row: LiveRow) -> list[LiveRow]:
+    """Return the rows that have a UNIQUE value of a parked row."""
+    rows = LiveRows(database, Contexts(database), has_ranges=False)
+    standing = _Standing(database, rows)
+    found = [rows.named(row.table, image) for image in standing.in_the_way(row)]
+    standing.close()
+    return found

@@ -41,6 +41,7 @@ def reconcile(database: Database, table: Table) -> int:
     if appeared:
         _fill(database, table, appeared)
     catalog.note_columns(database, table)
+    conflicts.renew_images(database, table)
     differences = compare(database, table)
     if differences:
         author = _author(database, held, differences) if held else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
-from sqlite_sync import catalog, conflicts, log, settler, triggers
+from sqlite_sync import catalog, conflicts, log, parking, settler, triggers
 from sqlite_sync.codec import Value, same
 from sqlite_sync.conflicts import Conflict, Images
 from sqlite_sync.database import Database
@@ -18,15 +19,29 @@ from sqlite_sync.verdict import judge
 Choice = Literal["local", "remote"] | Mapping[str, Value] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a row in conflict is to become: the fork, the dots of its shown and of its chosen head, and the image.
+
+    `strategy` is the name of what decided; None for a person.
+    """
+
+    fork: int
+    local: int
+    chosen: int
+    image: Mapping[str, Value] | None
+    strategy: str | None = None
+
+
 def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation:
     """Write the chosen image as a resolution, and bring it into the table, in the caller's transaction."""
     settler.settle(database)
     table, fork, local, remote = conflicts.located(database, conflict)
     image = _chosen(database, table, conflict, conflicts.images(database, conflict), choice)
-    held = {} if image is None else _held(database, table, fork, remote if choice == "remote" else local)
-    _append(database, table, local, image, held)
-    seq = log.own_seq(database)
+    append(database, table, Outcome(fork, local, remote if choice == "remote" else local, image))
+    seq, before = log.own_seq(database), parking.parked_forks(database)
     settler.settle(database)
+    parking.require_none_new(database, before)
     return log.one_operation(database, seq)
 
 
@@ -55,17 +70,24 @@ def _chosen(
         case None:
             return None
         case Mapping():
-            return _given(database, table, conflict, images, choice)
-    msg = f"cannot resolve by {choice!r}: say 'local', 'remote', None to delete the row, or give values by column name"
-    raise ConflictError(msg)
+            return given(database, table, conflict, images, choice)
+    raise impossible(choice)
 
 
-def _given(
+def impossible(choice: object) -> ConflictError:
+    """Make the error for a choice that is none."""
+    return ConflictError(
+        f"cannot resolve by {choice!r}: say 'local', 'remote', None to delete the row, or give values by column name"
+    )
+
+
+def given(
     database: Database, table: Table, conflict: Conflict, images: Images, values: Mapping[str, Value]
 ) -> Mapping[str, Value]:
-    """Lay given values over the local image, or over the remote one where the local is no row."""
+    """Lay given values over the local image, or over the remote one where the local is no row, or another row."""
     names = {fold(column.name): column for column in table.columns}
-    image = dict(images.local or images.remote or {})
+    is_parked = conflicts.is_parked(conflict)
+    image = dict((None if is_parked else images.local) or images.remote or {})
     for name, value in values.items():
         column = names.get(fold(name))
         if column is None:
@@ -81,7 +103,9 @@ def _given(
             )
             raise ConflictError(msg)
         image[column.name] = value
-    return _as_stored(database, table, image)
+    known = [one for one in (images.base, images.local, images.remote) if one is not None]
+    is_stored = all(any(same(value, one[name]) for one in known) for name, value in image.items())
+    return image if is_stored else _as_stored(database, table, image)
 
 
 def _as_stored(database: Database, table: Table, image: Mapping[str, Value]) -> Mapping[str, Value]:
@@ -95,19 +119,19 @@ def _as_stored(database: Database, table: Table, image: Mapping[str, Value]) -> 
     return {column.name: value for column, value in zip(table.columns, stored, strict=True)}
 
 
-def _append(
-    database: Database, table: Table, local: int, image: Mapping[str, Value] | None, held: Mapping[str, Value]
-) -> None:
+def append(database: Database, table: Table, outcome: Outcome) -> None:
+    """Write a resolution into the log."""
+    image = outcome.image
     if image is None:
         kind, columns = Kind.RESOLVE_DELETE, [column.new for column in table.key]
-        values = list(
-            database.execute(f"SELECT {commas(columns)} FROM sync_operations WHERE op = ?", (local,)).fetchone()
-        )
+        select = f"SELECT {commas(columns)} FROM sync_operations WHERE op = ?"
+        values = list(database.execute(select, (outcome.local,)).fetchone())
     else:
+        held = _held(database, table, outcome.fork, outcome.chosen)
         kind, columns = Kind.RESOLVE, [*(column.new for column in table.columns), *held]
         values = [*(image[column.name] for column in table.columns), *held.values()]
     database.execute(
-        f"INSERT INTO sync_operations (table_no, kind, hlc, {commas(columns)}) "
-        f"VALUES ({table.number}, {kind:d}, {triggers.NEXT_HLC}, {commas(map(mark, values))})",
-        values,
+        f"INSERT INTO sync_operations (table_no, kind, hlc, o0, {commas(columns)}) "
+        f"VALUES ({table.number}, {kind:d}, {triggers.NEXT_HLC}, ?, {commas(map(mark, values))})",
+        [outcome.strategy, *values],
     )

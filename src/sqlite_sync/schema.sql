@@ -40,7 +40,7 @@ CREATE TABLE sync_columns (
 CREATE TABLE sync_operations (
     op       INTEGER PRIMARY KEY,         -- dot number
     table_no,
-    kind,                                 -- 0 insert, 1 update, 2 delete, 3 resolve, 4 resolve-delete
+    kind,                                 -- 0 insert, 1 update, 2 delete, 3 resolve, 4 resolve-delete; o0 of 3 and 4: a strategy
     base,                                 -- dot number of the head it was written on, while in conflict
     hlc
 );
@@ -85,7 +85,9 @@ CREATE TABLE sync_conflicts (             -- open conflicts: the shown head and 
     fork        INTEGER NOT NULL,
     kind        TEXT NOT NULL,
     local_op    INTEGER NOT NULL,
-    remote_op   INTEGER NOT NULL
+    remote_op   INTEGER NOT NULL,
+    differing   TEXT NOT NULL,            -- positions of the columns in which both versions differ
+    UNIQUE (fork, conflict_id)
 ) WITHOUT ROWID;
 
 CREATE TABLE sync_held (                  -- operations on tables that are not enabled here, not yet applied

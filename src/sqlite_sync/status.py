@@ -25,6 +25,15 @@ class TableStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ConflictCount:
+    """How many conflicts of one kind are open in one table."""
+
+    table_name: str
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerStatus:
     """A peer that was heard of; `lacks` counts the operations that it has not acknowledged."""
 
@@ -46,6 +55,7 @@ class Status:
     peers: tuple[PeerStatus, ...]
     triggers: tuple[AppTrigger, ...]
     log_problem: str | None  # why the database no longer keeps the log append-only; None when it does
+    conflicts: tuple[ConflictCount, ...] = ()
 
 
 def read(database: Database) -> Status:
@@ -64,6 +74,7 @@ def read(database: Database) -> Status:
         ),
         tables=tables,
         peers=tuple(PeerStatus(peer, peers.lacks(database, peer)) for peer in peers.known(database)),
+        conflicts=tuple(ConflictCount(*counted) for counted in conflicts.counts(database)),
         triggers=tuple(app_triggers.decide(database, [table.name for table in tables])),
         log_problem=log_problem(database),
     )

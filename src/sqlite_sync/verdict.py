@@ -6,8 +6,8 @@ fold goes through the total order, which extends happened-before: whatever cover
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from sqlite_sync.codec import Row, same
@@ -34,11 +34,16 @@ Knows = Callable[[RowOperation, RowOperation], bool]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The state of one row; `images` has the image after every operation."""
+    """The state of one row; `images` has the image after every operation, in the total order.
+
+    `base` is the image before them; `covered` has what each head covers, where there is more than one.
+    """
 
     shown: RowOperation
     others: tuple[RowOperation, ...]
     images: dict[int, Image]
+    base: Image = None
+    covered: dict[int, frozenset[int]] = field(default_factory=dict)
 
     @property
     def image(self) -> Image:
@@ -48,6 +53,12 @@ class Verdict:
     def conflicting(self) -> Iterator[RowOperation]:
         """Yield the heads whose image is not the shown one."""
         return (head for head in self.others if not same_image(self.images[head.dot], self.image))
+
+    def base_of(self, heads: Iterable[RowOperation]) -> Image:
+        """Return the image that these heads, two or more, have in common: of the last operation that all cover."""
+        common = frozenset.intersection(*(self.covered[head.dot] for head in heads))
+        last = next((dot for dot in reversed(self.images) if dot in common), None)
+        return self.base if last is None else self.images[last]
 
 
 class MissingParentError(Exception):
@@ -72,7 +83,8 @@ def judge(
         images[op.dot] = None if is_stray else after(before_op, op, key)
         heads = [head for head in heads if not _supersedes(op, head, knows)] + [op]
     ranked = sorted(heads, key=lambda head: (images[head.dot] is not None, head.order))
-    return Verdict(ranked[-1], tuple(ranked[:-1]), images)
+    covered = {head.dot: _covered(head, operations, knows) for head in heads} if len(heads) > 1 else {}
+    return Verdict(ranked[-1], tuple(ranked[:-1]), images, base, covered)
 
 
 def _with_real_bases(operations: Sequence[RowOperation]) -> list[RowOperation]:
@@ -103,12 +115,14 @@ def after(image: Image, op: RowOperation, key: Collection[int]) -> Image:
 
 
 def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
-    """Return the image on which `op`, which is no resolution, was written; the inverse of `after`."""
+    """Return the image on which `op` was written; the inverse of `after`. A resolution does not say it."""
     match op.kind:
         case Kind.INSERT:
             return None
         case Kind.DELETE:
             return op.values
+        case Kind.RESOLVE | Kind.RESOLVE_DELETE:
+            raise MissingParentError
     if image is None:
         raise MissingParentError
     return tuple(op.old[i] if is_changed(op, i, key) else value for i, value in enumerate(image))
@@ -144,6 +158,17 @@ def _parent(op: RowOperation, earlier: Sequence[RowOperation], knows: Knows) -> 
     own = (x.dot for x in reversed(earlier) if _continues(op, x))
     named = (x.dot for x in earlier if x.dot == op.base)
     return next(own, None) or next(named, None)
+
+
+def _covered(op: RowOperation, operations: Sequence[RowOperation], knows: Knows) -> frozenset[int]:
+    """List what an operation covers (SPEC.md, section 4.1)."""
+    if op.base is None:
+        return frozenset(x.dot for x in operations if knows(op, x))
+    siblings = frozenset(x.dot for x in operations if x.order < op.order and _continues(op, x))
+    if not op.base:  # its author had no row in front of them
+        return siblings
+    base = next(x for x in operations if x.dot == op.base)
+    return frozenset({base.dot, *siblings, *_covered(base, operations, knows)})
 
 
 def _supersedes(op: RowOperation, head: RowOperation, knows: Knows) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sqlite_sync import GapError, ImportResult, SyncEngine, SyncError, inspect_bundle
+from sqlite_sync import GapError, ImportResult, Strategy, SyncEngine, SyncError, inspect_bundle
 from sqlite_sync.cli.group import (
     Failure,
     database_argument,
@@ -24,6 +24,7 @@ from sqlite_sync.cli.group import (
     view_of,
 )
 from sqlite_sync.cli.progress import ProgressBar
+from sqlite_sync.cli.strategy_names import resolve_option
 from sqlite_sync.cli.values import fields, machine, operation_fields, printable, short_device
 from sqlite_sync.cli.views import View
 
@@ -143,22 +144,26 @@ def inspect(*, file: Path, limit: int, full: bool, as_json: bool) -> None:
         "sqlite-sync import notes.db from-laptop.bundle",
         "sqlite-sync import notes.db --dry-run from-laptop.bundle",
         "sqlite-sync import notes.db stick/*.bundle --exit-code",
+        "sqlite-sync import notes.db --resolve merge-fields tablet.bundle",
     ),
 )
 @database_argument
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@resolve_option
 @exit_code_option
 @full_option
 @json_option
-def import_(*, database: Path, files: tuple[Path, ...], dry_run: bool, full: bool, as_json: bool) -> None:
+def import_(  # noqa: PLR0913 - one for each option
+    *, database: Path, files: tuple[Path, ...], dry_run: bool, resolver: Strategy | None, full: bool, as_json: bool
+) -> None:
     """Take in the bundles of other devices.
 
     A bundle that was imported before changes nothing. Of several files, one that is refused does not stop the others;
     one that continues another is imported after it, whatever their order.
     """
     with opened(database) as engine:
-        imported, refused = import_all(engine, files, dry_run=dry_run)
+        imported, refused = import_all(engine, files, resolver, dry_run=dry_run)
         open_conflicts = len(engine.get_unresolved_conflicts())
         view = view_of(database, engine, full=full)
     if as_json:
@@ -177,7 +182,9 @@ def import_(*, database: Path, files: tuple[Path, ...], dry_run: bool, full: boo
     exit_for(open_conflicts)
 
 
-def import_all(engine: SyncEngine, files: Sequence[Path], *, dry_run: bool) -> tuple[list[Imported], list[Refused]]:
+def import_all(
+    engine: SyncEngine, files: Sequence[Path], resolver: Strategy | None, *, dry_run: bool
+) -> tuple[list[Imported], list[Refused]]:
     """Import files, those with a gap again after the others, until nothing more can be imported."""
     imported: list[Imported] = []
     refused: list[Refused] = []
@@ -187,7 +194,7 @@ def import_all(engine: SyncEngine, files: Sequence[Path], *, dry_run: bool) -> t
         before = len(imported)
         for file in waiting:
             try:
-                imported.append((file, import_file(engine, file, dry_run=dry_run)))
+                imported.append((file, import_file(engine, file, resolver, dry_run=dry_run)))
             except GapError as error:
                 gaps.append((file, error))
             except (SyncError, OSError) as error:
@@ -198,19 +205,20 @@ def import_all(engine: SyncEngine, files: Sequence[Path], *, dry_run: bool) -> t
     return imported, refused
 
 
-def import_file(engine: SyncEngine, file: Path, *, dry_run: bool) -> ImportResult:
+def import_file(engine: SyncEngine, file: Path, resolver: Strategy | None, *, dry_run: bool) -> ImportResult:
     """Import a file, and show the progress of a long one."""
     with ProgressBar(file.name) as bar:
-        return engine.import_bundle(file, dry_run=dry_run, progress=bar)
+        return engine.import_bundle(file, resolver=resolver, dry_run=dry_run, progress=bar)
 
 
 @click.command(epilog=examples("sqlite-sync sync notes.db ~/Dropbox/notes", "sqlite-sync sync notes.db /media/stick"))
 @database_argument
 @click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@resolve_option
 @exit_code_option
 @full_option
 @json_option
-def sync(*, database: Path, folder: Path, full: bool, as_json: bool) -> None:
+def sync(*, database: Path, folder: Path, resolver: Strategy | None, full: bool, as_json: bool) -> None:
     """Exchange everything with the other devices that use a folder.
 
     The folder can be on a stick, or one that another program keeps in step. It must be there: an absent one is more
@@ -221,7 +229,7 @@ def sync(*, database: Path, folder: Path, full: bool, as_json: bool) -> None:
         raise Failure(message)
     with opened(database) as engine:
         with ProgressBar(folder.name) as bar:
-            result = engine.sync_folder(folder, progress=bar)
+            result = engine.sync_folder(folder, resolver=resolver, progress=bar)
         open_conflicts = len(engine.get_unresolved_conflicts())
         view = view_of(database, engine, full=full)
     if as_json:

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from sqlite_sync import Diagnosis, Finding, diagnose
 from sqlite_sync.cli.group import ERRORS_FOUND, database_argument, examples, json_option, print_json, terminal
+from sqlite_sync.cli.side_by_side import ALERT, FAINT, GOOD, LABEL
 from sqlite_sync.cli.values import fields, printable
-from sqlite_sync.cli.views import ALERT, FAINT, GOOD, LABEL, View, count
+from sqlite_sync.cli.views import View, count
 
 STYLES = {"ok": GOOD, "note": "", "warning": ALERT, "error": "bold red"}
 

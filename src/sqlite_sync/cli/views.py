@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.box import MINIMAL
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,14 +20,15 @@ from sqlite_sync import (
     Images,
     ImportResult,
     Operation,
+    Resolutions,
     Status,
     TableChange,
     TableStatus,
     Value,
 )
+from sqlite_sync.cli.side_by_side import ALERT, FAINT, GOOD, LABEL, side_by_side
 from sqlite_sync.cli.values import (
     clipped,
-    excerpts,
     is_baseline,
     printable,
     short_conflict,
@@ -36,14 +36,15 @@ from sqlite_sync.cli.values import (
     shown,
 )
 
-LABEL = "bold"
-FAINT = "dim"
-GOOD = "green"
-ALERT = "yellow"
-CELL_WIDTH = 160  # characters of a value in a conflict, without --full
 CHANGE_WIDTH = 32  # characters of a value in the log, without --full
 LINE_LIMIT = 20  # rows, conflicts or files in one list, without --full
-NO_ROW = "(no row)"
+OUTCOMES = {
+    "local": "the local version stands",
+    "remote": "the remote version stands",
+    "values": "the versions are merged",
+    "delete": "the row is deleted",
+    "both": "both are kept",
+}
 
 Image = Mapping[str, Value]
 Line = str | Text
@@ -112,7 +113,7 @@ class View:
                 ("operations", f"{status.operations:,} known here, {own:,} of them written here"),
                 *([("log", self._log_line(status.log_problem))] if status.log_problem else []),
                 *_labelled("tables", self._table_lines(status)),
-                ("conflicts", self.open_conflicts(status.open_conflicts)),
+                *_labelled("conflicts", self._conflict_lines(status)),
                 *([("held", _held(status.held_operations))] if status.held_operations else []),
                 *_labelled("peers", self._peer_lines(status)),
                 *_labelled("triggers", self._trigger_lines(status)),
@@ -136,6 +137,10 @@ class View:
     def open_conflicts(self, number: int) -> Line:
         """Say how many conflicts are open, and how to see them."""
         return Text(f"{number:,} open: {self.command('conflicts')}", ALERT) if number else Text("none", GOOD)
+
+    def _conflict_lines(self, status: Status) -> list[Line]:
+        counted = [f"{each.count:,} {each.kind} in {printable(each.table_name)}" for each in status.conflicts]
+        return [self.open_conflicts(status.open_conflicts), *self.capped(counted)]
 
     def _peer_lines(self, status: Status) -> list[Line]:
         if not status.peers:
@@ -164,7 +169,8 @@ class View:
             f"  {self.key(operation.row_pk)}",
         )
         self._fitted(head)
-        if changes := self._changes(operation):
+        by = f"by {printable(operation.strategy)}" if operation.strategy else ""
+        if changes := "; ".join(filter(None, (by, self._changes(operation)))):
             self._fitted(Text(" " * 21 + changes))
 
     def _author(self, device_id: bytes) -> str:
@@ -279,7 +285,22 @@ class View:
             f"{printable(row.table_name)} {self.key(row.row_pk)}: {shows} the other device's version"
             for row in result.overridden
         ]
-        return [Text(str(line), ALERT) for line in (*self.capped(opened), *self.capped(overridden))]
+        alerts = [Text(str(line), ALERT) for line in (*self.capped(opened), *self.capped(overridden))]
+        return [*alerts, *self._decided(result)]
+
+    def _decided(self, result: ImportResult | Resolutions) -> list[Line]:
+        """Say in lines what a strategy decided."""
+        would = "would be " if isinstance(result, ImportResult) and result.dry_run else ""
+        closed = [
+            Text(f"{would}closed {self._named(each.conflict)}: {OUTCOMES[each.outcome]}", GOOD)
+            for each in result.resolved
+        ]
+        left = [f"left open {self._named(each.conflict)}: {printable(each.reason)}" for each in result.deferred]
+        return [*self.capped(closed), *self.capped(left)]
+
+    def _named(self, conflict: Conflict) -> str:
+        row = f"{printable(conflict.table_name)} {self.key(conflict.row_pk)}"
+        return f"{self.conflict_name(conflict)} in {row}"
 
     def capped(self, lines: Sequence[Line]) -> list[Line]:
         """Leave out what is too much to read at once."""
@@ -320,6 +341,12 @@ class View:
 
     # Conflicts
 
+    def resolutions(self, found: Resolutions) -> None:
+        """Show what a strategy decided."""
+        for line in self._decided(found):
+            self.line(line)
+        self.line(f"{count(len(found.resolved), 'conflict')} closed, {len(found.deferred):,} left open")
+
     def conflict(self, conflict: Conflict, images: Images) -> None:
         """Show the versions of a row side by side."""
         self.console.print(
@@ -331,35 +358,14 @@ class View:
                 f"\nrow {self.key(conflict.row_pk)}\n",
             )
         )
-        table = Table(box=MINIMAL, header_style="", show_edge=False, pad_edge=False, padding=(0, 1))
-        for head in self._version_heads(conflict):
-            table.add_column(head, overflow="fold")
-        for cells in self._version_rows(images):
-            table.add_row(*cells)
-        self.console.print(table)
-
-    def _version_heads(self, conflict: Conflict) -> list[Text]:
-        local = self._written(conflict.local_device_id, conflict.local_time_ms)
-        remote = self._written(conflict.remote_device_id, conflict.remote_time_ms)
-        return [
-            Text.assemble(("column", LABEL), "\n\n\n"),  # as many lines as the others, or rich moves it down
-            Text.assemble(("base", LABEL), "\nbefore both\n\n"),
-            Text.assemble(("local", f"{LABEL} {GOOD}"), "\nin the table now\n", local),
-            Text.assemble(("remote", f"{LABEL} {ALERT}"), "\nthe other version\n", remote),
+        authors = [
+            f"{'this device' if device == self.own_id else self.device(device)}\n{moment(time_ms)}"
+            for device, time_ms in (
+                (conflict.local_device_id, conflict.local_time_ms),
+                (conflict.remote_device_id, conflict.remote_time_ms),
+            )
         ]
-
-    def _written(self, device_id: bytes, time_ms: int) -> str:
-        author = "this device" if device_id == self.own_id else self.device(device_id)
-        return f"{author}\n{moment(time_ms)}"
-
-    def _version_rows(self, images: Images) -> Iterable[list[Text]]:
-        versions = (images.base, images.local, images.remote)
-        for place, name in enumerate(differing(images)):
-            texts = [_cell(version, name, is_first=place == 0) for version in versions]
-            if not self.full:
-                texts = _cut(texts, versions, name)
-            styles = (FAINT, GOOD, ALERT)
-            yield [Text(printable(name)), *(Text(text, style) for text, style in zip(texts, styles, strict=True))]
+        self.console.print(side_by_side(images, authors, full=self.full))
 
     def conflicts_end(self, number: int) -> None:
         """Say how to go on."""
@@ -368,38 +374,7 @@ class View:
             return
         self.line(f"{count(number, 'open conflict')}. To close one, choose the version that stands:")
         self.line(f"  {self.command('resolve', 'ID', 'local|remote|delete')}")
-
-
-def _cut(texts: Sequence[str], versions: Sequence[Image | None], name: str) -> list[str]:
-    """Cut long values; where one version is no row, the other is compared with the base."""
-    compared = [text for text, version in zip(texts, versions, strict=True) if version is not None][-2:]
-    sizes = [_size(version, name) for version in versions]
-    return [text + size for text, size in zip(excerpts(texts, compared, CELL_WIDTH), sizes, strict=True)]
-
-
-def differing(images: Images) -> list[str]:
-    """Name the columns in which the two versions differ, or all where that tells nothing."""
-    live = [image for image in (images.local, images.remote) if image is not None]
-    sides = live if len(live) > 1 else [*live, *([images.base] if images.base is not None else [])]
-    names = list(dict.fromkeys(name for image in sides for name in image))
-    unlike = [name for name in names if len(sides) > 1 and not _same(*(side.get(name) for side in sides))]
-    return unlike or names
-
-
-def _same(one: Value, other: Value) -> bool:
-    return type(one) is type(other) and one == other
-
-
-def _cell(version: Image | None, name: str, *, is_first: bool) -> str:
-    if version is None:
-        return NO_ROW if is_first else ""
-    return shown(version[name], keep="\n") if name in version else "(no column)"
-
-
-def _size(version: Image | None, name: str) -> str:
-    """Say how long a BLOB is that may have been cut."""
-    value = version.get(name) if version else None
-    return f"\n({len(value):,} bytes)" if isinstance(value, bytes) and len(value) * 2 > CELL_WIDTH else ""
+        self.line(f"To be asked about each: {self.command('resolve')}")
 
 
 def moment(time_ms: int) -> str:

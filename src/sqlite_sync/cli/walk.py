@@ -1,0 +1,106 @@
+"""Going through the open conflicts with somebody who decides."""
+
+from __future__ import annotations
+
+import click
+
+from sqlite_sync import Conflict, Images, KeepBoth, SyncEngine, SyncError
+from sqlite_sync.cli.group import reason, say
+from sqlite_sync.cli.side_by_side import differing
+from sqlite_sync.cli.typed_rows import typed_values
+from sqlite_sync.cli.values import clipped, printable, shown
+from sqlite_sync.cli.views import View, count
+
+QUESTION = "[l]ocal, [r]emote, [b]oth, [e]dit, [d]elete, [s]kip or [q]uit"
+ANSWERS = ("l", "r", "b", "e", "d", "s", "q")
+STANDS = {"l": "the local version", "r": "the remote version", "b": "kept", "e": "as edited", "d": "deleted"}
+DEFAULT_WIDTH = 60
+
+
+class Walk:
+    """Shows one open conflict after the other and does what is answered."""
+
+    def __init__(self, engine: SyncEngine, view: View, table: str | None) -> None:
+        self._engine = engine
+        self._view = view
+        self._table = table
+        self._skipped: set[bytes] = set()
+        self._closed = 0
+
+    def run(self) -> None:
+        """Go on until none is left that was not skipped, or somebody quits."""
+        while conflict := self._next():
+            images = self._engine.images(conflict)
+            self._view.conflict(conflict, images)
+            answer = self._ask()
+            if answer == "q":
+                break
+            if answer == "s" or not self._close(conflict, images, answer):
+                self._skipped.add(conflict.conflict_id)
+            self._view.line()
+        left = len(self._engine.get_unresolved_conflicts(self._table))
+        self._view.line(f"{count(self._closed, 'conflict')} closed, {left:,} left open")
+
+    def _next(self) -> Conflict | None:
+        found = self._engine.get_unresolved_conflicts(self._table)
+        return next((each for each in found if each.conflict_id not in self._skipped), None)
+
+    def _ask(self) -> str:
+        try:
+            answer: str = click.prompt(QUESTION, type=click.Choice(ANSWERS), show_choices=False, err=True)
+        except click.Abort:  # the end of the input
+            say("")
+            return "q"
+        return answer
+
+    def _close(self, conflict: Conflict, images: Images, answer: str) -> bool:
+        """Do what was answered; tell whether the conflict is closed."""
+        try:
+            is_closed = self._resolve(conflict, images, answer)
+        except SyncError as error:
+            say(f"It stays open. {reason(error)}")
+            return False
+        if is_closed:
+            self._closed += 1
+            row = f"{conflict.table_name} {self._view.key(conflict.row_pk)}"
+            self._view.line(printable(f"closed: {row} is {STANDS[answer]}"))
+        return is_closed
+
+    def _resolve(self, conflict: Conflict, images: Images, answer: str) -> bool:
+        match answer:
+            case "l":
+                self._engine.resolve(conflict, "local")
+            case "r":
+                self._engine.resolve(conflict, "remote")
+            case "d":
+                self._engine.resolve(conflict, None)
+            case "b":
+                if self._engine.resolve(conflict, KeepBoth()) is None:
+                    say("It stays open: no other key can be given to this row.")
+                    return False
+            case _:
+                texts = self._edited(conflict, images)
+                if texts is None:
+                    return False
+                values = typed_values(self._engine, conflict.table_name, texts)
+                self._engine.resolve(conflict, values or "local")
+        return True
+
+    def _edited(self, conflict: Conflict, images: Images) -> dict[str, str] | None:
+        """Ask for each column in which the versions differ; None where the input ends."""
+        image = images.local or images.remote or {}
+        texts: dict[str, str] = {}
+        try:
+            for column in differing(images):
+                if column in conflict.row_pk:
+                    continue
+                present = shown(image.get(column))
+                text: str = click.prompt(
+                    f"{printable(column)} [{clipped(present, DEFAULT_WIDTH)}]", present, show_default=False, err=True
+                )
+                if text != present:
+                    texts[column] = text
+        except click.Abort:
+            say("")
+            return None
+        return texts

@@ -1,0 +1,84 @@
+"""Close the conflict of a parked row: it goes, it changes, or what is in its way gives way (SPEC.md, section 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlite_sync import catalog, conflicts, log, parking, resolver, settler
+from sqlite_sync.codec import Row, Value
+from sqlite_sync.conflicts import Conflict
+from sqlite_sync.database import Database
+from sqlite_sync.errors import ConflictError
+from sqlite_sync.live_rows import LiveRow, LiveRows
+from sqlite_sync.log import Contexts
+from sqlite_sync.operation import Kind, Operation
+from sqlite_sync.resolver import Choice, Outcome
+from sqlite_sync.tables import Table
+
+
+def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation:
+    """Write what was chosen as resolutions, in the caller's transaction; return the parked row's.
+
+    "local" (or None) deletes the parked row; "remote" lets it stand, and the row that has its UNIQUE value goes, or its
+    parent comes back; values are laid over the parked row.
+    """
+    settler.settle(database)
+    table, fork, local, _ = conflicts.located(database, conflict)
+    row = LiveRows(database, Contexts(database), has_ranges=False).of_fork(table, fork)
+    if row is None:  # not so: what is parked is live
+        msg = f"{table.name} {dict(conflict.row_pk)} is no row any more: list the conflicts again"
+        raise ConflictError(msg)
+    before = parking.parked_forks(database)
+    match choice:
+        case "local" | None:
+            image = None
+        case "remote":
+            _make_room(database, conflict, row, local)
+            image = _named(table, row.image)
+        case Mapping():
+            image = resolver.given(database, table, conflict, conflicts.images(database, conflict), choice)
+        case _:
+            raise resolver.impossible(choice)
+    resolver.append(database, table, Outcome(fork, row.head, row.head, image))
+    seq = log.own_seq(database)
+    settler.settle(database)
+    parking.require_none_new(database, before - {fork} if image is not None else before)
+    return log.one_operation(database, seq)
+
+
+def _make_room(database: Database, conflict: Conflict, row: LiveRow, local: int) -> None:
+    match conflict.kind:
+        case "unique":
+            for other in parking.in_the_way(database, row):
+                resolver.append(database, other.table, Outcome(other.fork, other.head, other.head, None))
+        case "foreign_key" if local != row.head:
+            _bring_back(database, conflict, local)
+        case _:
+            why = "its parent is not synced" if conflict.kind == "foreign_key" else "its table refuses it"
+            msg = (
+                f"{conflict.table_name} {dict(conflict.row_pk)} cannot stand as it is, {why} ({conflict.kind}): give "
+                "other values, or 'local' to delete it"
+            )
+            raise ConflictError(msg)
+
+
+def _bring_back(database: Database, conflict: Conflict, loss: int) -> None:
+    """Resolve a parent that was deleted to the image before that."""
+    number = database.one("SELECT table_no FROM sync_operations WHERE op = ?", (loss,))
+    [parent] = [table for table in catalog.enabled(database) if table.number == number]
+    rows = LiveRows(database, Contexts(database), has_ranges=False)
+    op = conflicts.read_operation(database, parent, loss)
+    key: Row = tuple(op.values[parent.columns.index(column)] for column in parent.key)
+    if op.kind != Kind.DELETE:
+        why = "stands in conflict itself" if op.kind in (Kind.INSERT, Kind.UPDATE) else "was deleted by a resolution"
+        msg = (
+            f"the parent of {conflict.table_name} {dict(conflict.row_pk)}, {parent.name} {key!r}, {why}: resolve its "
+            "conflict first, or write it again, or give other values"
+        )
+        raise ConflictError(msg)
+    fork = rows.fork_of_absent(parent, key)
+    resolver.append(database, parent, Outcome(fork, loss, loss, _named(parent, op.values)))
+
+
+def _named(table: Table, image: Row) -> Mapping[str, Value]:
+    return {column.name: value for column, value in zip(table.columns, image, strict=True)}
