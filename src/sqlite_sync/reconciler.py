@@ -71,7 +71,7 @@ def replay(database: Database, table: Table, held: Sequence[tuple[int, int]] = (
     keys = commas(f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(table.key))
     names = commas(f"k{i}" for i in range(len(table.key)))
     database.execute(
-        f"CREATE TEMP TABLE sync_replay_{table.number} ({keys}, {_values(table)}, PRIMARY KEY ({names})) WITHOUT ROWID"
+        f"CREATE TEMP TABLE sync_replay_{table.number} ({keys}, {_value_columns(table)}, PRIMARY KEY ({names})) WITHOUT ROWID"
     )
     skipped = "".join(f" AND o.op NOT BETWEEN {low} AND {high}" for low, high in held)
     # Row by row, so that the replay grows at its end; inside a row by the total order.
@@ -222,5 +222,6 @@ def _differs(i: int, column: Column) -> str:
     return f"(t.{column.sql} IS NOT s.c{i} COLLATE BINARY OR typeof(t.{column.sql}) <> typeof(s.c{i}))"
 
 
-def _values(table: Table) -> str:
-    return commas(f"c{i}" for i in range(len(table.columns)))
+def _value_columns(table: Table) -> str:
+    # The columns' own affinities, so that a default that fills a gap in the log becomes what it is in the table.
+    return commas(f"c{i} {c.affinity}" for i, c in enumerate(table.columns))
