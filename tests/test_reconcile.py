@@ -533,6 +533,7 @@ def test_a_row_from_a_device_without_the_column_gets_what_add_column_would_give(
         b.connection.execute("SELECT typeof(c) || c FROM tasks WHERE id = ?", (key,)).fetchall() for key in "12"
     )
     assert before == after
+    assert b.doctor(deep=True).level == "ok"
 
 
 def test_adding_a_column_with_a_default_does_not_conflict_with_edits_of_the_other_side(tasks: Pair) -> None:

@@ -71,9 +71,8 @@ def replay(database: Database, table: Table, held: Sequence[tuple[int, int]] = (
     """Build temp.sync_replay_<n>: the table as its log says, without the held operations."""
     keys = commas(f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(table.key))
     names = commas(f"k{i}" for i in range(len(table.key)))
-    database.execute(
-        f"CREATE TEMP TABLE sync_replay_{table.number} ({keys}, {_values(table)}, PRIMARY KEY ({names})) WITHOUT ROWID"
-    )
+    columns = f"{keys}, {_value_columns(table)}, PRIMARY KEY ({names})"
+    database.execute(f"CREATE TEMP TABLE sync_replay_{table.number} ({columns}) WITHOUT ROWID")
     skipped = "".join(f" AND o.op NOT BETWEEN {low} AND {high}" for low, high in held)
     # Row by row, so that the replay grows at its end; inside a row by the total order.
     in_row_order = commas([*(f"o.{c.new} COLLATE {c.collation}" for c in table.key), log.TOTAL_ORDER])
@@ -224,5 +223,6 @@ def _differs(i: int, column: Column) -> str:
     return f"(t.{column.sql} IS NOT s.c{i} COLLATE BINARY OR typeof(t.{column.sql}) <> typeof(s.c{i}))"
 
 
-def _values(table: Table) -> str:
-    return commas(f"c{i}" for i in range(len(table.columns)))
+def _value_columns(table: Table) -> str:
+    # The columns' own affinities, so that a default that fills a gap in the log becomes what it is in the table.
+    return commas(f"c{i} {c.affinity}" for i, c in enumerate(table.columns))
