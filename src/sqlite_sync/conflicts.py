@@ -86,6 +86,7 @@ def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, by
     verdict = fork.verdict
     pairs = {_pair_id(devices, verdict.shown, other): other for other in verdict.conflicting()}
     values = (pack_base(table, fork.base), verdict.shown.dot, bool(pairs))
+    before: set[bytes] = set()
     if fork.number is None:
         fork.number = database.execute(
             "INSERT INTO sync_forks (table_no, base, shown, is_open) VALUES (?, ?, ?, ?)", (table.number, *values)
@@ -96,16 +97,16 @@ def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, by
         database.execute(
             "UPDATE sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", (*values, fork.number)
         )
+        listed = database.execute("SELECT conflict_id FROM sync_conflicts WHERE fork = ?", (fork.number,))
+        before = {pair for (pair,) in listed}
     database.executemany(
         "INSERT INTO sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
         [(fork.number, op.dot) for op in fork.operations],
     )
-    before = {
-        row[0] for row in database.execute("SELECT conflict_id FROM sync_conflicts WHERE fork = ?", (fork.number,))
-    }
     fork.opened = [(pair, verdict.shown.dot, other.dot) for pair, other in pairs.items() if pair not in before]
-    database.execute("DELETE FROM sync_conflicts WHERE fork = ?", (fork.number,))
-    versions.remove(database, table, before)
+    if before:
+        database.execute("DELETE FROM sync_conflicts WHERE fork = ?", (fork.number,))
+        versions.remove(database, table, before)
     for pair, other in pairs.items():
         kind = conflict_kind(verdict.shown, other, verdict.images)
         database.execute(
