@@ -326,6 +326,10 @@ LIES = {
     "a base that is a text": "UPDATE operations_1 SET base = 'this one'",
     "a base beyond what the source knows": "UPDATE operations_1 SET base = 1000000",
     "the least integer as a base": f"UPDATE operations_1 SET base = {-(2**63)}",
+    "a strategy that is a number": "UPDATE operations_1 SET kind = 3, o0 = 5",
+    "a strategy that is a blob": "UPDATE operations_1 SET kind = 4, o0 = x'41'",
+    "a strategy without a name": "UPDATE operations_1 SET kind = 3, o0 = ''",
+    "a strategy of 201 characters": "UPDATE operations_1 SET kind = 3, o0 = printf('%201s', 'x')",
     # contexts
     "a context of an unknown device": "INSERT INTO contexts VALUES (50, 0, 1, 1)",
     "a context towards an unknown device": "INSERT INTO contexts SELECT 0, 50, to_seq, 1 FROM devices WHERE ordinal = 0",

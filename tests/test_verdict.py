@@ -207,6 +207,9 @@ def test_an_update_of_no_row_is_refused_unless_the_history_is_whole() -> None:
         after(None, update, KEY)
     with pytest.raises(MissingParentError):
         before(None, update, KEY)
+    for kind in (Kind.RESOLVE, Kind.RESOLVE_DELETE):  # what stood there before, only the history tells
+        with pytest.raises(MissingParentError):
+            before(("k", 1, 2), replace(update, kind=kind), KEY)
     with pytest.raises(MissingParentError):
         judge(None, [update], lambda *_: True, KEY)
     assert judge(None, [update], lambda *_: True, KEY, is_whole=True).image is None

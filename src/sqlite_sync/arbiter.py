@@ -81,14 +81,14 @@ def resolve_one(database: Database, strategy: Strategy, conflict: Conflict) -> O
     decided = _decided(database, strategy, asked)
     if isinstance(decided.decision, Leave):
         return None
-    _apply(database, [decided], Registry())
+    _apply(database, [decided], Registry(database))
     return log.one_operation(database, log.own_seq(database))
 
 
 def resolve(database: Database, strategy: Strategy, asked: Sequence[Conflict]) -> Resolutions:
     """Ask about the rows of these conflicts, tables that others refer to first; their forks are settled."""
     by_table: dict[str, list[Conflict]] = {}
-    found, registry = _Found([], []), Registry()
+    found, registry = _Found([], []), Registry(database)
     for conflict in asked:
         if conflict.kind in ROW_KINDS:
             by_table.setdefault(conflict.table_name, []).append(conflict)
@@ -252,34 +252,34 @@ def _apply(database: Database, decided: Sequence[_Decided], registry: Registry) 
     if both:
         with carrier.quiet(database, decided[0].asked.table):
             for asked, copy in both:
-                _insert(database, asked, _referring(database, asked, copy, known))
+                _insert(database, asked, _referring(asked, copy, known))
     carrier.carry(database, copies)
     for one in decided:
-        resolver.append(database, one.asked.table, _adjusted(database, one, known))
+        resolver.append(database, one.asked.table, _adjusted(one, known))
     before = parking.parked_forks(database)
     settler.settle(database)
     parking.require_none_new(database, before)
     return copies
 
 
-def _referring(database: Database, asked: _Asked, copy: Copy, known: Registry) -> Mapping[str, Value]:
+def _referring(asked: _Asked, copy: Copy, known: Registry) -> Mapping[str, Value]:
     """Return the image of a copy, which refers to copies of what its version referred to."""
     dot = asked.dots[copy.op_id]
     before = conflicts.named(asked.table, asked.verdict.images[dot]) or {}
     history = carrier.lineage(asked.verdict, asked.operations, dot)
-    references = known.references(database, asked.table, before, history)
+    references = known.references(asked.table, before, history)
     if references.keys() & set(asked.dispute.key):  # that is a new key already
         return {**before, **references}
     return {**copy.image, **references}
 
 
-def _adjusted(database: Database, one: _Decided, known: Registry) -> Outcome:
+def _adjusted(one: _Decided, known: Registry) -> Outcome:
     """Let a version that is taken refer to copies of what it referred to."""
     asked, outcome = one.asked, one.outcome
     if outcome.image is None or isinstance(one.decision, Write):
         return outcome
     history = carrier.lineage(asked.verdict, asked.operations, outcome.chosen)
-    references = known.references(database, asked.table, outcome.image, history)
+    references = known.references(asked.table, outcome.image, history)
     outside = {name: value for name, value in references.items() if name not in asked.dispute.key}
     return replace(outcome, image={**outcome.image, **outside}) if outside else outcome
 

@@ -89,8 +89,11 @@ def carry(database: Database, copies: Sequence[Kept]) -> None:
 class Registry:
     """The versions that got new keys so far, by their table and former key."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._found: dict[tuple[str, Row], list[Kept]] = {}
+        self._contexts = Contexts(database)
+        self._references: dict[int, list[_Reference]] = {}
 
     def add(self, copies: Iterable[Kept]) -> None:
         """Note copies that were written."""
@@ -99,28 +102,28 @@ class Registry:
 
     def with_more(self, copies: Iterable[Kept]) -> Registry:
         """Return one that knows these too."""
-        more = Registry()
+        more = Registry(self._database)
         more._found = {key: list(found) for key, found in self._found.items()}
         more.add(copies)
         return more
 
-    def references(
-        self, database: Database, table: Table, image: Mapping[str, Value], history: Sequence[RowOperation]
-    ) -> dict[str, Value]:
+    def references(self, table: Table, image: Mapping[str, Value], history: Sequence[RowOperation]) -> dict[str, Value]:
         """Return the new values of columns of a version, with these operations, that refer to a version kept so."""
         found: dict[str, Value] = {}
         if not self._found:
             return found
-        contexts = Contexts(database)
-        for reference in _references(database, table):
+        if table.number not in self._references:
+            self._references[table.number] = list(_references(self._database, table))
+        for reference in self._references[table.number]:
             values = tuple(image[column.name] for column in reference.columns)
             copies = self._found.get((fold(reference.parent.name), values), [])
             writer = _writer(table, reference, history) if copies else None
             if copies and writer is None:  # it lies before the fork
-                whole = conflicts.history(database, table, history[0])
+                whole = conflicts.history(self._database, table, history[0])
                 writer = _writer(table, reference, [op for op in whole if op.order < history[0].order])
             for one in copies:
-                if writer is not None and all(map(same, values, one.key)) and one.is_meant_by(writer, contexts):
+                is_same = writer is not None and all(map(same, values, one.key))
+                if writer is not None and is_same and one.is_meant_by(writer, self._contexts):
                     found |= _new_values(reference, one)
         return found
 

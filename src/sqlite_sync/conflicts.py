@@ -92,20 +92,22 @@ def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, by
     verdict = fork.verdict
     pairs = {_pair_id(devices, verdict.shown, other): other for other in verdict.conflicting()}
     values = (pack_base(table, fork.base), verdict.shown.dot, bool(pairs))
+    before: set[bytes] = set()
     if fork.number is None:
         number = _add_fork(database, table, fork, values)
     else:
         number = fork.number
         database.execute("UPDATE sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", (*values, number))
+        listed = f"SELECT conflict_id FROM sync_conflicts WHERE fork = ? AND NOT {IS_PARKED}"
+        before = {pair for (pair,) in database.execute(listed, (number,))}
     database.executemany(
         "INSERT INTO sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
         [(number, op.dot) for op in fork.operations],
     )
-    of_this = f"FROM sync_conflicts WHERE fork = ? AND NOT {IS_PARKED}"
-    before = {row[0] for row in database.execute(f"SELECT conflict_id {of_this}", (number,))}
     fork.opened = [(pair, verdict.shown.dot, other.dot) for pair, other in pairs.items() if pair not in before]
-    database.execute(f"DELETE {of_this}", (number,))
-    versions.remove(database, table, before)
+    if before:
+        database.execute(f"DELETE FROM sync_conflicts WHERE fork = ? AND NOT {IS_PARKED}", (number,))
+        versions.remove(database, table, before)
     for pair, other in pairs.items():
         kind = conflict_kind(verdict.shown, other, verdict.images)
         database.execute(

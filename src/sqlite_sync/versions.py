@@ -15,6 +15,7 @@ from sqlite_sync.tables import Column, Table, commas, fold, mark, quote
 from sqlite_sync.verdict import Image
 
 VERSIONS = ("base", "local", "remote")
+_MOST_PARAMETERS = 999  # of one statement, in the smallest build of SQLite
 _MOST_VIEWED = 600  # columns: a view has three for each, and SQLite's limit is 2000
 
 VIEW = """\
@@ -75,13 +76,16 @@ def view_name(table_name: str) -> str:
 def put(database: Database, table: Table, conflict_id: bytes, versions: Iterable[Image]) -> None:
     """Store the base, local and remote image of a conflict."""
     names = commas(_stored(column) for column in table.columns)
-    for version, image in zip(VERSIONS, versions, strict=True):
-        if image is not None:
-            marks = commas(map(mark, image))
-            database.execute(
-                f"INSERT INTO main.sync_images_{table.number} (conflict_id, version, {names}) VALUES (?, ?, {marks})",
-                (conflict_id, version, *image),
-            )
+    live = [(version, image) for version, image in zip(VERSIONS, versions, strict=True) if image is not None]
+    rows = commas(f"(?, ?, {commas(map(mark, image))})" for _, image in live)
+    if len(live) * (len(table.columns) + 2) > _MOST_PARAMETERS:
+        for version, image in live:
+            put(database, table, conflict_id, (image if one == version else None for one in VERSIONS))
+        return
+    database.execute(
+        f"INSERT INTO main.sync_images_{table.number} (conflict_id, version, {names}) VALUES {rows}",
+        [value for version, image in live for value in (conflict_id, version, *image)],
+    )
 
 
 def remove(database: Database, table: Table, conflict_ids: Iterable[bytes]) -> None:
