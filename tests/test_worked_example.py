@@ -56,7 +56,7 @@ def shown(value: object, ids: dict[object, str], hlcs: list[int]) -> str:
             return f"h{hlcs.index(value) + 1}"
         case int() if 10**12 < value < BIGGEST_TIME_MS:
             return "ms"
-    return str(value)
+    return "h2 - h1" if value == hlcs[1] - hlcs[0] else str(value)
 
 
 def rendered(columns: list[str], rows: list[list[str]]) -> str:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from io import BufferedIOBase
 from pathlib import Path
 
 from sqlite_sync.database import new_uuid, resource
 from sqlite_sync.errors import BundleError
+from sqlite_sync.operation import ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import commas
 
 FORMAT = 1
@@ -29,7 +31,7 @@ SQLITE_MAGIC = b"SQLite format 3\x00"
 TRAILER_BYTES = len(MAGIC) + 8 + 32
 SUFFIX = ".bundle"
 UNFINISHED = ".part"
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18  # stays in the processor's cache between reading, hashing and writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class DeviceRange:
     from_hlc: int
     to_seq: int
     to_hlc: int
+    base_hlc: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,50 @@ class Header:
         return sum(device.to_seq - device.from_seq for device in self.devices)
 
 
-def operations_table(number: int, columns: int) -> str:
-    """Render the table of operations of one described table."""
-    pairs = commas(f"v{i}, o{i}" for i in range(columns))
-    return f"CREATE TABLE operations_{number} (op INTEGER PRIMARY KEY, kind, base, hlc, {pairs})"
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the two tables that hold the operations on a described table: plain inserts, and all others.
+
+    An insert needs no kind, no base and no old values, and most bundles are full of inserts.
+    """
+
+    name: str
+    width: int
+    is_inserts: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Its columns, as they are called in the log too."""
+        if self.is_inserts:
+            return ["op", "hlc", *(f"v{i}" for i in range(self.width))]
+        return ["op", "kind", "base", "hlc", *(f"{side}{i}" for i in range(self.width) for side in "vo")]
+
+    @property
+    def sql(self) -> str:
+        """The statement that makes it."""
+        _, *others = self.columns
+        return f"CREATE TABLE {self.name} (op INTEGER PRIMARY KEY, {commas(others)})"
+
+    def read(self, column: str) -> str:
+        """Render one of the columns that the log has for an operation `b`."""
+        if column in self.columns:
+            return f"b.{column}"
+        return f"{Kind.INSERT:d}" if column == "kind" else "NULL"
+
+
+def range_of(part: Part, schema: str = "main") -> str:
+    """Render the join of the devices `d` in a bundle with their operations `b` in one of its tables."""
+    shift = f"(d.ordinal << {ORDINAL_SHIFT})"
+    return (
+        f"{schema}.devices AS d CROSS JOIN {schema}.{part.name} AS b "
+        f"ON b.op > d.from_seq - {shift} AND b.op <= d.to_seq - {shift}"
+    )
+
+
+def parts(table: TableDescription) -> tuple[Part, Part]:
+    """Return the two tables of operations of a described table."""
+    width = len(table.columns)
+    return Part(f"inserts_{table.number}", width, is_inserts=True), Part(f"operations_{table.number}", width)
 
 
 def schema(tables: Iterable[TableDescription]) -> list[str]:
@@ -87,7 +130,7 @@ def schema(tables: Iterable[TableDescription]) -> list[str]:
     fixed = [
         sql for (sql,) in scratch(resource("bundle.sql")).execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
     ]
-    return [*fixed, *(operations_table(table.number, len(table.columns)) for table in tables)]
+    return [*fixed, *(part.sql for table in tables for part in parts(table))]
 
 
 @contextmanager
@@ -121,12 +164,20 @@ def _seal(path: Path) -> None:
     head = MAGIC + length.to_bytes(8, "big")
     digest = sha256()
     with path.open("r+b") as file:
-        while chunk := file.read(_CHUNK_BYTES):
+        for chunk in _chunks(file, length):
             digest.update(chunk)
         digest.update(head)
         file.write(head + digest.digest())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _chunks(file: BufferedIOBase, length: int) -> Iterator[memoryview]:
+    """Yield the next `length` bytes of a file, in one buffer that each step fills anew."""
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
+    while length and (read := file.readinto(buffer[: min(length, _CHUNK_BYTES)])):
+        yield buffer[:read]
+        length -= read
 
 
 def _sync_folder(folder: Path) -> None:
@@ -154,12 +205,10 @@ def copy_verified(path: Path, copy: Path) -> None:
         length = max(size - TRAILER_BYTES, 0)
         digest = sha256()
         start = b""
-        remaining = length
-        while remaining and (chunk := source.read(min(_CHUNK_BYTES, remaining))):
-            start = start or chunk[: len(SQLITE_MAGIC)]
+        for chunk in _chunks(source, length):
+            start = start or bytes(chunk[: len(SQLITE_MAGIC)])
             digest.update(chunk)
             target.write(chunk)
-            remaining -= len(chunk)
         trailer = source.read(TRAILER_BYTES + 1)
     head = MAGIC + length.to_bytes(8, "big")
     digest.update(head)
@@ -189,8 +238,3 @@ def scratch(sql: str) -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
     connection.executescript(sql)
     return connection
-
-
-def describe(rows: Sequence[tuple[int, str, Sequence[tuple[str, int]]]]) -> list[TableDescription]:
-    """Make descriptions from (number, name, columns)."""
-    return [TableDescription(number, name, tuple(columns)) for number, name, columns in rows]
