@@ -7,8 +7,9 @@ resolution may still come.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from sqlite_sync import catalog, log
@@ -18,7 +19,7 @@ from sqlite_sync.database import Database
 from sqlite_sync.errors import ConflictError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, conflict_id, op_id, ordinal_of, seq_of
-from sqlite_sync.tables import Table, commas, logged, mark
+from sqlite_sync.tables import Table, commas, fold, logged, mark
 from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Verdict, conflict_kind, judge
 
 
@@ -74,36 +75,55 @@ def has_forks(database: Database, table: Table) -> bool:
     return bool(database.one("SELECT EXISTS (SELECT 1 FROM sync_forks WHERE table_no = ?)", (table.number,)))
 
 
-def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, bytes]) -> None:
-    """Store a judged fork and its open conflicts; `fork.opened` gets the new ones: (conflict id, local, remote)."""
-    verdict = fork.verdict
-    pairs = {_pair_id(devices, verdict.shown, other): other for other in verdict.conflicting()}
-    values = (pack_base(table, fork.base), verdict.shown.dot, bool(pairs))
-    if fork.number is None:
-        fork.number = database.execute(
-            "INSERT INTO sync_forks (table_no, base, shown, is_open) VALUES (?, ?, ?, ?)", (table.number, *values)
-        ).lastrowid
-        marks = commas(map(mark, (*fork.key, fork.number)))
-        database.execute(f"INSERT INTO sync_keys_{table.number} VALUES ({marks})", (*fork.key, fork.number))
-    else:
-        database.execute(
-            "UPDATE sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", (*values, fork.number)
+def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapping[int, bytes]) -> None:
+    """Store judged forks and their open conflicts; `opened` of each gets its new ones: (conflict id, local, remote)."""
+    before = {
+        row[0]
+        for fork in forks
+        if fork.number is not None
+        for row in database.execute("SELECT conflict_id FROM sync_conflicts WHERE fork = ?", (fork.number,))
+    }
+    _store_heads(database, table, forks)
+    found: list[tuple[Any, ...]] = []
+    for fork in forks:
+        shown, images = fork.verdict.shown, fork.verdict.images
+        for other in fork.verdict.conflicting():
+            pair = _pair_id(devices, shown, other)
+            found.append((pair, fork.number, conflict_kind(shown, other, images), shown.dot, other.dot))
+            if pair not in before:
+                fork.opened.append((pair, shown.dot, other.dot))
+    database.executemany("INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)", found)
+
+
+def _store_heads(database: Database, table: Table, forks: Sequence[Fork]) -> None:
+    """Store everything about forks but their conflicts, of which none are left; new ones get their number."""
+    known, new = [f for f in forks if f.number is not None], [f for f in forks if f.number is None]
+    number: int = database.one("SELECT coalesce(max(fork), 0) FROM sync_forks")
+    for fork in new:
+        fork.number = number = number + 1
+    database.executemany("DELETE FROM sync_conflicts WHERE fork = ?", [(fork.number,) for fork in known])
+    for sql, some in (
+        (f"INSERT INTO sync_forks (base, shown, is_open, fork, table_no) VALUES (?, ?, ?, ?, {table.number})", new),
+        ("UPDATE sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", known),
+    ):
+        database.executemany(
+            sql,
+            [
+                (
+                    pack_base(table, f.base),
+                    f.verdict.shown.dot,
+                    next(f.verdict.conflicting(), None) is not None,
+                    f.number,
+                )
+                for f in some
+            ],
         )
+    for marks, group in groupby(new, key=lambda fork: commas(map(mark, fork.key))):
+        rows = [(*fork.key, fork.number) for fork in group]
+        database.executemany(f"INSERT INTO sync_keys_{table.number} VALUES ({marks}, ?)", rows)
     database.executemany(
         "INSERT INTO sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(fork.number, op.dot) for op in fork.operations],
-    )
-    before = {
-        row[0] for row in database.execute("SELECT conflict_id FROM sync_conflicts WHERE fork = ?", (fork.number,))
-    }
-    fork.opened = [(pair, verdict.shown.dot, other.dot) for pair, other in pairs.items() if pair not in before]
-    database.execute("DELETE FROM sync_conflicts WHERE fork = ?", (fork.number,))
-    database.executemany(
-        "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)",
-        [
-            (pair, fork.number, conflict_kind(verdict.shown, other, verdict.images), verdict.shown.dot, other.dot)
-            for pair, other in pairs.items()
-        ],
+        [(fork.number, op.dot) for fork in forks for op in fork.operations],
     )
 
 
@@ -127,19 +147,27 @@ def listed(database: Database, table: str | None = None) -> list[Conflict]:
     known = {one.number: one for one in catalog.entries(database)}
     devices = log.device_ids(database)
     rows = database.execute(
-        "SELECT c.conflict_id, c.kind, c.remote_op, o.* FROM sync_conflicts AS c JOIN sync_operations "
-        "AS o ON o.op = c.local_op "
-        f"{log.AUTHOR} JOIN sync_tables AS t USING (table_no) "
-        "WHERE ?1 IS NULL OR t.name = ?1 ORDER BY t.name, o.hlc, d.device_id, c.conflict_id",
-        (table,),
+        f"{_LISTED} WHERE ?1 IS NULL OR t.name = ?1 ORDER BY t.name, o.hlc, d.device_id, c.conflict_id", (table,)
     ).fetchall()
-    return [_public(database, known[row[4]], devices, row) for row in rows]
+    return [_public(known[row[5]], devices, row) for row in rows]
 
 
-def by_ids(database: Database, ids: Iterable[bytes]) -> list[Conflict]:
-    """List these open conflicts."""
-    wanted = set(ids)
-    return [conflict for conflict in listed(database) if conflict.conflict_id in wanted] if wanted else []
+def by_ids(database: Database, ids: Sequence[bytes]) -> list[Conflict]:
+    """List these open conflicts, in the same order; the others, be they many, are not read."""
+    if not ids:
+        return []
+    known = {one.number: one for one in catalog.entries(database)}
+    devices = log.device_ids(database)
+    rows = [row for one in ids for row in database.execute(f"{_LISTED} WHERE c.conflict_id = ?", (one,))]
+    rows.sort(key=lambda row: (fold(known[row[5]].name), row[8], devices[ordinal_of(row[4])], row[0]))
+    return [_public(known[row[5]], devices, row) for row in rows]
+
+
+_LISTED = (
+    "SELECT c.conflict_id, c.kind, c.remote_op, r.hlc, o.* FROM sync_conflicts AS c "
+    "CROSS JOIN sync_operations AS o ON o.op = c.local_op CROSS JOIN sync_operations AS r ON r.op = c.remote_op "
+    f"{log.AUTHOR} JOIN sync_tables AS t ON t.table_no = o.table_no"
+)
 
 
 def count(database: Database) -> int:
@@ -254,8 +282,8 @@ def _pair_id(devices: Mapping[int, bytes], one: RowOperation, other: RowOperatio
     return conflict_id(*ids)
 
 
-def _public(database: Database, table: catalog.Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> Conflict:
-    pair, kind, remote, *logged = row
+def _public(table: catalog.Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> Conflict:
+    pair, kind, remote, remote_hlc, *logged = row
     left = log.public(table, devices, tuple(logged))
     right_device = devices[ordinal_of(remote)]
     return Conflict(
@@ -268,5 +296,5 @@ def _public(database: Database, table: catalog.Entry, devices: Mapping[int, byte
         local_device_id=left.device_id,
         remote_device_id=right_device,
         local_time_ms=left.time_ms,
-        remote_time_ms=hlc_time_ms(log.hlc_at(database, ordinal_of(remote), seq_of(remote))),
+        remote_time_ms=hlc_time_ms(remote_hlc),
     )
