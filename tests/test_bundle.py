@@ -451,6 +451,20 @@ def test_an_insert_among_the_other_operations_is_the_same(honest: Path, target: 
     assert target.import_bundle(other, dry_run=True).changes == target.import_bundle(honest, dry_run=True).changes
 
 
+def test_a_bundle_that_was_imported_is_skipped_only_while_it_is_whole(honest: Path, target: SyncEngine) -> None:
+    first = target.import_bundle(honest)
+    again = target.import_bundle(honest)
+    assert again.skipped
+    assert (again.bundle_id, again.source_device_id) == (first.bundle_id, first.source_device_id)
+    assert (again.total_operations, again.applied_count) == (first.total_operations, 0)
+    whole = honest.read_bytes()
+    for place in (0, 5000, len(whole) - TRAILER_BYTES - 1, len(whole) - 1):
+        honest.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        refused(target, honest)
+    honest.write_bytes(whole)
+    assert target.import_bundle(forged(honest, "SELECT 1")).skipped  # another file, but the same bundle
+
+
 def test_a_bundle_in_utf_16_is_refused(honest: Path, target: SyncEngine) -> None:
     def in_utf_16(connection: sqlite3.Connection) -> None:
         script = "".join(line for line in connection.iterdump() if "PRAGMA" not in line)

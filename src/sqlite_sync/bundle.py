@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from io import BufferedIOBase
 from pathlib import Path
@@ -28,7 +29,8 @@ FORMAT = 1
 APPLICATION_ID = 0x53594E43  # "SYNC"
 MAGIC = b"sqlite-sync 001\n"
 SQLITE_MAGIC = b"SQLite format 3\x00"
-TRAILER_BYTES = len(MAGIC) + 8 + 32
+_DIGEST_BYTES = 32
+TRAILER_BYTES = len(MAGIC) + 8 + _DIGEST_BYTES
 SUFFIX = ".bundle"
 UNFINISHED = ".part"
 _CHUNK_BYTES = 1 << 18  # stays in the processor's cache between reading, hashing and writing
@@ -72,6 +74,7 @@ class Header:
     created_at_ms: int
     devices: tuple[DeviceRange, ...]
     tables: tuple[TableDescription, ...]
+    digest: bytes = b""
 
     @property
     def total_operations(self) -> int:
@@ -127,10 +130,19 @@ def parts(table: TableDescription) -> tuple[Part, Part]:
 
 def schema(tables: Iterable[TableDescription]) -> list[str]:
     """Render the schema of a bundle with these tables."""
-    fixed = [
-        sql for (sql,) in scratch(resource("bundle.sql")).execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
-    ]
+    fixed = [sql for _, _, sql in fixed_schema() if sql is not None]
     return [*fixed, *(part.sql for table in tables for part in parts(table))]
+
+
+@cache
+def fixed_schema() -> tuple[tuple[str, str, str | None], ...]:
+    """Return what stands in the schema of every bundle: type, name, text."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.executescript(resource("bundle.sql"))
+        return tuple(connection.execute("SELECT type, name, sql FROM sqlite_schema"))
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -189,15 +201,28 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def copy_verified(path: Path, copy: Path) -> None:
-    """Copy a bundle's database while its seal is checked; BundleError says what is wrong with it."""
+def claimed_digest(path: Path) -> bytes:
+    """Read the digest at the end of a file, if it is one; nothing is verified."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-_DIGEST_BYTES, os.SEEK_END)
+            return file.read()
+    except OSError:  # too short, or not readable: whoever verifies it will say so
+        return b""
+
+
+def copy_verified(path: Path, copy: Path | None) -> bytes:
+    """Copy a bundle's database while its seal is checked, and return its digest; with None, only check.
+
+    BundleError says what is wrong with it.
+    """
     if not path.exists():
         msg = f"there is no file {path}"
         raise BundleError(msg)
     if not path.is_file():
         msg = f"{path} is not a file"
         raise BundleError(msg)
-    with path.open("rb") as source, copy.open("wb") as target:
+    with path.open("rb") as source, copy.open("wb") if copy else nullcontext() as target:
         size = os.fstat(source.fileno()).st_size
         if size == 0:
             msg = f"{path} is empty: the copy was interrupted; fetch it again"
@@ -208,12 +233,13 @@ def copy_verified(path: Path, copy: Path) -> None:
         for chunk in _chunks(source, length):
             start = start or bytes(chunk[: len(SQLITE_MAGIC)])
             digest.update(chunk)
-            target.write(chunk)
+            if target:
+                target.write(chunk)
         trailer = source.read(TRAILER_BYTES + 1)
     head = MAGIC + length.to_bytes(8, "big")
     digest.update(head)
     if trailer == head + digest.digest() and start == SQLITE_MAGIC:
-        return
+        return digest.digest()
     raise BundleError(_diagnosis(path, start, trailer, length))
 
 
@@ -231,10 +257,3 @@ def _diagnosis(path: Path, start: bytes, trailer: bytes, length: int) -> str:
     if trailer[len(MAGIC) : len(MAGIC) + 8] != length.to_bytes(8, "big"):
         return f"{path} has another length than it had when it was written: fetch it again"
     return f"{path} is damaged (its SHA-256 does not match): fetch it again"
-
-
-def scratch(sql: str) -> sqlite3.Connection:
-    """Make a database in memory with this schema."""
-    connection = sqlite3.connect(":memory:")
-    connection.executescript(sql)
-    return connection

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from sqlite_sync import bundle
 from sqlite_sync.bundle import APPLICATION_ID, FORMAT, DeviceRange, Header, Part, TableDescription
 from sqlite_sync.clock import MAX_HLC, MAX_SEQ
 from sqlite_sync.codec import decode_text
-from sqlite_sync.database import resource
 from sqlite_sync.errors import BundleError
 from sqlite_sync.operation import ID_BYTES, ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import MAX_COLUMNS, fold, is_ours
@@ -32,11 +32,11 @@ def opened(path: Path, *, only_header: bool = False) -> Iterator[tuple[Path, Hea
     with tempfile.TemporaryDirectory(prefix="sqlite-sync-") as folder:
         copy = Path(folder) / "bundle.db"
         try:
-            bundle.copy_verified(path, copy)
+            digest = bundle.copy_verified(path, copy)
         except OSError as error:
             msg = f"cannot read {path}: {error.strerror or error}"
             raise BundleError(msg) from error
-        header = _verified_header(path, copy)
+        header = replace(_verified_header(path, copy), digest=digest)
         if not only_header:
             require_valid(path, copy, header)
         yield copy, header
@@ -119,8 +119,7 @@ class _Check:
         self.require(count * size == self._copy.stat().st_size, "something stands after its last page")
 
     def header(self) -> Header:
-        fixed = bundle.scratch(resource("bundle.sql"))
-        known = {name for (name,) in fixed.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        known = {name for kind, name, _ in bundle.fixed_schema() if kind == "table"}
         found = {name for name, kind in self._all("SELECT name, type FROM sqlite_schema") if kind == "table"}
         self.require(known <= found, "tables are missing")
         rows = self._all("SELECT bundle_id, source_device_id, peer_device_id, created_at_ms FROM bundle LIMIT 2")
@@ -178,10 +177,10 @@ class _Check:
         self.require(places and places == list(range(1, len(places) + 1)), f"{table.name} has no proper key")
 
     def schema(self, header: Header) -> None:
-        found = sorted(self._all("SELECT type, name, sql FROM sqlite_schema"))
-        scratch = bundle.scratch(";\n".join(bundle.schema(header.tables)))
-        wanted = sorted(scratch.execute("SELECT type, name, sql FROM sqlite_schema").fetchall())
-        self.require(found == wanted, "its schema is not that of a bundle")
+        found = self._all("SELECT type, name, sql FROM sqlite_schema")
+        parts = [("table", part.name, part.sql) for part in self._parts(header)]
+        wanted = {*bundle.fixed_schema(), *parts}
+        self.require(len(found) == len(wanted) and set(found) == wanted, "its schema is not that of a bundle")
 
     def rows(self, header: Header) -> None:
         ordinals = {device.ordinal for device in header.devices}

@@ -136,6 +136,9 @@ class _Done:
 def run(database: Database, path: Path, request: Request) -> ImportResult:
     """Import a bundle: all of it, or nothing."""
     request.progress(Progress("verify", 0, 0))
+    before = _imported_before(database, path)
+    if before:
+        return before
     with bundle_reader.opened(path, only_header=True) as (copy, header):
         if peers.was_imported(database, header.bundle_id):
             return _skipped(header)
@@ -152,6 +155,20 @@ def run(database: Database, path: Path, request: Request) -> ImportResult:
             except _InvalidError as error:
                 msg = f"{path} is not a valid bundle: {error}; ask its author for a new one"
                 raise BundleError(msg) from error
+
+
+def _imported_before(database: Database, path: Path) -> ImportResult | None:
+    """Skip a bundle whose digest is known; it is verified all the same, but neither copied nor opened."""
+    digest = bundle.claimed_digest(path)
+    known = peers.imported(database, digest)
+    if known is None:
+        return None
+    try:
+        verified = bundle.copy_verified(path, None)
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror or error}"
+        raise BundleError(msg) from error
+    return ImportResult(*known, skipped=True) if verified == digest else None
 
 
 def _skipped(header: Header) -> ImportResult:
@@ -355,7 +372,8 @@ def _note(database: Database, header: Header, found: Sequence[_Device], now_ms: 
     source = next(device for device in found if device.range.ordinal == 0)
     log.note_context(database, {d.ordinal: d.range.to_seq for d in found if d.new_count and d.ordinal != 0})
     peers.note(database, source.ordinal, header.bundle_id, {d.ordinal: d.range.to_seq for d in found})
-    peers.note_bundle(database, header.bundle_id, source.ordinal, now_ms)
+    named = (header.bundle_id, header.total_operations, header.digest)
+    peers.note_bundle(database, named, source.ordinal, now_ms)
     database.execute("UPDATE sync_state SET hlc_floor = max(hlc_floor, ?)", (max(d.range.to_hlc for d in found),))
 
 
