@@ -33,11 +33,26 @@ def sealed(database: bytes) -> bytes:
     return database + head + sha256(database + head).digest()
 
 
-def forged(bundle: Path, edit: Edit) -> Path:
+def _plainly(connection: sqlite3.Connection) -> None:
+    """Write a bundle in its other form: every operation in operations_<n>, and its HLC as it is."""
+    for number, columns in connection.execute("SELECT table_no, count(*) FROM columns GROUP BY table_no").fetchall():
+        values = ", ".join(f"v{i}" for i in range(columns))
+        connection.execute(
+            f"INSERT INTO operations_{number} (op, kind, hlc, {values}) SELECT op, 0, hlc, {values} FROM inserts_{number}"
+        )
+        connection.execute(f"DELETE FROM inserts_{number}")
+        base = "(SELECT base_hlc FROM devices WHERE ordinal = -((op - 1) >> 40))"
+        connection.execute(f"UPDATE operations_{number} SET hlc = hlc + {base}")
+    connection.execute("UPDATE devices SET base_hlc = 0")
+
+
+def forged(bundle: Path, edit: Edit, *, plainly: bool = True) -> Path:
     """Change what is in a bundle, and seal it again."""
     target = bundle.with_suffix(".forged")
     target.write_bytes(bundle.read_bytes()[:-TRAILER_BYTES])
     with closing(sqlite3.connect(target, isolation_level=None)) as connection:
+        if plainly:
+            _plainly(connection)
         if callable(edit):
             edit(connection)
         else:
@@ -293,8 +308,8 @@ LIES = {
     "a time that is a text": "UPDATE bundle SET created_at_ms = 'noon'",
     "no device": "DELETE FROM devices",
     "no source among the devices": "UPDATE devices SET ordinal = 77 WHERE ordinal = 0",
-    "a negative ordinal": "INSERT INTO devices VALUES (-1, zeroblob(16), 0, 0, 0, 0)",
-    "an ordinal beyond all": "INSERT INTO devices VALUES (4194304, zeroblob(16), 0, 0, 0, 0)",
+    "a negative ordinal": "INSERT INTO devices VALUES (-1, zeroblob(16), 0, 0, 0, 0, 0)",
+    "an ordinal beyond all": "INSERT INTO devices VALUES (4194304, zeroblob(16), 0, 0, 0, 0, 0)",
     # ranges and clocks
     "a range that runs backwards": "UPDATE devices SET from_seq = to_seq + 1",
     "a negative range": "UPDATE devices SET from_seq = -1, to_seq = 0",
@@ -304,7 +319,7 @@ LIES = {
     "a range that is a fraction": "UPDATE devices SET to_seq = to_seq + 0.5",
     "a clock that runs backwards": "UPDATE devices SET from_hlc = to_hlc + 1 WHERE from_seq > 0",
     "a clock beyond all": "UPDATE devices SET to_hlc = 1 << 62 WHERE ordinal = 0",
-    "a clock of nothing": "INSERT INTO devices VALUES (50, randomblob(16), 0, 0, 0, 9)",
+    "a clock of nothing": "INSERT INTO devices VALUES (50, randomblob(16), 0, 0, 0, 9, 0)",
     "a negative clock": "UPDATE devices SET from_hlc = -1",
     "a clock that is a text": "UPDATE devices SET to_hlc = 'noon'",
     "an hlc that is a text": "UPDATE operations_1 SET hlc = 'noon' WHERE op > 0",
@@ -313,6 +328,10 @@ LIES = {
     "a negative hlc": "UPDATE operations_1 SET hlc = -5",
     "an hlc beyond all": f"UPDATE operations_1 SET hlc = {MAX_HLC} + 1",
     "an hlc outside its device's clock": f"UPDATE operations_1 SET hlc = {MAX_HLC}",
+    "a clock counted from another time": "UPDATE devices SET base_hlc = base_hlc + 1 WHERE to_seq > from_seq",
+    "clocks counted from before all": "UPDATE devices SET base_hlc = -1",
+    "clocks counted from after the last": "UPDATE devices SET base_hlc = to_hlc + 1",
+    "clocks counted from a text": "UPDATE devices SET base_hlc = 'noon'",
     "a last clock that no operation has": f"UPDATE devices SET to_hlc = {MAX_HLC} WHERE ordinal = 0",
     # operations
     "an unknown kind": "UPDATE operations_1 SET kind = 5",
@@ -399,6 +418,55 @@ def test_a_lie_with_a_valid_digest_is_refused(lie: str, honest: Path, target: Sy
     refused(target, forged(honest, LIES[lie]))
     assert target.import_bundle(honest).applied_count > 0
     goes_on(target)
+
+
+IN_INSERTS = {
+    "an insert is missing": "DELETE FROM inserts_1 WHERE op = (SELECT max(op) FROM inserts_1)",
+    "an insert too many": "INSERT INTO inserts_1 (op, hlc, v0) VALUES (1000, 0, 'x')",
+    "an insert outside the ranges": "UPDATE inserts_1 SET op = op + 500 WHERE op = (SELECT max(op) FROM inserts_1)",
+    "a dot as an insert and as another operation": """
+        UPDATE inserts_1 SET op = (SELECT min(op) FROM operations_1 WHERE op > 0) WHERE op = (SELECT max(op) FROM inserts_1)""",
+    "an insert of seq 0": "UPDATE inserts_1 SET op = 0 WHERE op = (SELECT min(op) FROM inserts_1 WHERE op > 0)",
+    "a clock that is a text": "UPDATE inserts_1 SET hlc = 'noon' WHERE op > 0",
+    "a clock that is a fraction": "UPDATE inserts_1 SET hlc = hlc + 0.0",
+    "no clock": "UPDATE inserts_1 SET hlc = NULL",
+    "a clock before all": f"UPDATE inserts_1 SET hlc = {-(2**63)}",
+    "a clock after all": f"UPDATE inserts_1 SET hlc = {2**63 - 1}",
+    "clocks that run backwards": "UPDATE inserts_1 SET hlc = -1 WHERE op = (SELECT max(op) FROM inserts_1)",
+    "NULL in a key": "UPDATE inserts_1 SET v0 = NULL WHERE op > 0",
+    "a missing table": "DROP TABLE inserts_2",
+    "another column": "ALTER TABLE inserts_1 ADD COLUMN kind",
+    "another table": "CREATE TABLE inserts_9 (op INTEGER PRIMARY KEY, hlc, v0)",
+    "a changed declaration": f"{WRITABLE} UPDATE sqlite_schema SET sql = replace(sql, 'hlc', 'hlc  ') WHERE name = 'inserts_1'",
+}
+
+
+@pytest.mark.parametrize("lie", IN_INSERTS)
+def test_a_lie_among_the_inserts_is_refused(lie: str, honest: Path, target: SyncEngine) -> None:
+    refused(target, forged(honest, IN_INSERTS[lie], plainly=False))
+    assert target.import_bundle(honest).applied_count > 0
+    goes_on(target)
+
+
+def test_an_insert_among_the_other_operations_is_the_same(honest: Path, target: SyncEngine) -> None:
+    other = forged(honest, "SELECT 1")
+    assert list(inspect_bundle(other).rows()) == list(inspect_bundle(honest).rows())
+    assert inspect_bundle(other).tables == inspect_bundle(honest).tables
+    assert target.import_bundle(other, dry_run=True).changes == target.import_bundle(honest, dry_run=True).changes
+
+
+def test_a_bundle_that_was_imported_is_skipped_only_while_it_is_whole(honest: Path, target: SyncEngine) -> None:
+    first = target.import_bundle(honest)
+    again = target.import_bundle(honest)
+    assert again.skipped
+    assert (again.bundle_id, again.source_device_id) == (first.bundle_id, first.source_device_id)
+    assert (again.total_operations, again.applied_count) == (first.total_operations, 0)
+    whole = honest.read_bytes()
+    for place in (0, 5000, len(whole) - TRAILER_BYTES - 1, len(whole) - 1):
+        honest.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        refused(target, honest)
+    honest.write_bytes(whole)
+    assert target.import_bundle(forged(honest, "SELECT 1")).skipped  # another file, but the same bundle
 
 
 def test_a_bundle_in_utf_16_is_refused(honest: Path, target: SyncEngine) -> None:
@@ -491,7 +559,10 @@ ODDITIES = {
     # devices
     "1,000 devices more": """
         WITH RECURSIVE n(i) AS (VALUES (1000) UNION ALL SELECT i + 1 FROM n WHERE i < 1999)
-        INSERT INTO devices SELECT i, randomblob(16), 0, 0, 0, 0 FROM n""",
+        INSERT INTO devices SELECT i, randomblob(16), 0, 0, 0, 0, 0 FROM n""",
+    "clocks counted from elsewhere": """
+        UPDATE operations_1 SET hlc = hlc - 1 WHERE op > 0;
+        UPDATE operations_2 SET hlc = hlc - 1 WHERE op > 0; UPDATE devices SET base_hlc = 1 WHERE ordinal = 0""",
     "the file in WAL mode": "PRAGMA journal_mode = WAL",
     "the file in large pages": "PRAGMA page_size = 65536; VACUUM",
     "the file with automatic vacuum": "PRAGMA auto_vacuum = FULL; VACUUM",
@@ -551,6 +622,9 @@ def _wide(connection: sqlite3.Connection, prefix: str, columns: int) -> None:
     connection.execute(f"CREATE TABLE operations_1 (op INTEGER PRIMARY KEY, kind, base, hlc, {pairs})")
     connection.execute(f"INSERT INTO operations_1 ({kept}) SELECT {kept} FROM narrow")
     connection.execute("DROP TABLE narrow")
+    connection.execute("DROP TABLE inserts_1")
+    values = ", ".join(f"v{i}" for i in range(columns))
+    connection.execute(f"CREATE TABLE inserts_1 (op INTEGER PRIMARY KEY, hlc, {values})")
 
 
 def test_columns_that_are_not_here_are_kept_up_to_what_the_log_can_hold(honest: Path, target: SyncEngine) -> None:
@@ -672,5 +746,6 @@ def test_any_tool_opens_a_bundle(honest: Path) -> None:
         assert plain.execute("PRAGMA application_id").fetchone() == (0x53594E43,)
         assert plain.execute("PRAGMA user_version").fetchone() == (1,)
         (count,) = plain.execute("SELECT sum(to_seq - from_seq) FROM devices").fetchone()
-        counted = sum(plain.execute(f"SELECT count(*) FROM operations_{n}").fetchone()[0] for n in (1, 2))
+        names = [f"{part}_{n}" for part in ("inserts", "operations") for n in (1, 2)]
+        counted = sum(plain.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names)
         assert count == counted > 0

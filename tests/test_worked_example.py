@@ -1,7 +1,7 @@
 """The worked example is run: its Python as it stands, and every table compared with the one in the file.
 
 A new version of a table is what the failure prints. Values that differ from run to run are shown by name: device ids as A
-and B, bundle ids as bundle 1, 2, 3, the conflict's id as C, HLCs as h1, h2, ... in their order, times as ms.
+and B, bundle ids as bundle 1, 2, 3, digests as digest 1, 2, 3, the conflict's id as C, HLCs as h1, h2, ... in their order, times as ms.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def names_of_ids(variables: dict[str, Any]) -> dict[object, str]:
     for number in (1, 2, 3):
         [(bundle_id, *_)] = read(f"{number}.bundle", "bundle")[1]
         names[bundle_id] = f"bundle {number}"
+        names[Path(f"{number}.bundle").read_bytes()[-32:]] = f"digest {number}"
     names[variables["conflict"].conflict_id] = "C"
     return names
 
@@ -56,7 +57,7 @@ def shown(value: object, ids: dict[object, str], hlcs: list[int]) -> str:
             return f"h{hlcs.index(value) + 1}"
         case int() if 10**12 < value < BIGGEST_TIME_MS:
             return "ms"
-    return str(value)
+    return "h2 - h1" if value == hlcs[1] - hlcs[0] else str(value)
 
 
 def rendered(columns: list[str], rows: list[list[str]]) -> str:

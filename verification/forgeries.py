@@ -57,7 +57,8 @@ weird = st.sampled_from(
     [None, 0, 1, 2, 3, -1, 2**40, 2**62, 2**63 - 1, 1.5, "", "x", "title", b"", b"x" * 16, "sync_state"]
 )
 
-# Each is a script of SQL on a bundle that a reader must refuse (SPEC.md, section 7); :n is a table of operations.
+# Each is a script of SQL on a bundle that a reader must refuse (SPEC.md, section 7); :n is a table operations_<n>, :i
+# is a table inserts_<n>.
 LIES = [
     "CREATE TABLE more (x)",
     "CREATE VIEW more AS SELECT 1",
@@ -95,7 +96,7 @@ LIES = [
     "UPDATE :n SET kind = -1",
     "UPDATE :n SET kind = '0'",
     "UPDATE :n SET kind = NULL",
-    "UPDATE :n SET hlc = 0",
+    "UPDATE :n SET hlc = -(SELECT base_hlc FROM devices WHERE ordinal = -((op - 1) >> 40))",
     "UPDATE :n SET hlc = 1 << 62",
     "UPDATE :n SET hlc = hlc + 0.5",
     "UPDATE :n SET v0 = NULL",
@@ -133,7 +134,24 @@ LIES = [
     "UPDATE contexts SET known_seq = -1",
     "UPDATE contexts SET seq = 'x'",
     "UPDATE :n SET hlc = (SELECT max(hlc) + min(hlc) FROM :n WHERE op > 0) - hlc WHERE op > 0",  # against their seqs
-    "UPDATE :n SET hlc = 1 WHERE op = (SELECT max(op) FROM :n)",
+    "UPDATE :n SET hlc = 1 - (SELECT base_hlc FROM devices WHERE ordinal = 0) WHERE op = (SELECT max(op) FROM :n)",
+    "UPDATE devices SET base_hlc = base_hlc + 1 WHERE from_seq < to_seq",
+    "UPDATE devices SET base_hlc = to_hlc + 1",
+    "UPDATE devices SET base_hlc = -1",
+    "UPDATE devices SET base_hlc = x'00'",
+    "CREATE TABLE inserts_99 (op INTEGER PRIMARY KEY, hlc, v0)",
+    "ALTER TABLE :i ADD COLUMN kind",
+    "DROP TABLE :i",
+    "UPDATE :i SET hlc = -(SELECT base_hlc FROM devices WHERE ordinal = -((op - 1) >> 40))",
+    "UPDATE :i SET hlc = 1 << 62",
+    "UPDATE :i SET hlc = hlc + 0.5",
+    "UPDATE :i SET hlc = NULL",
+    "UPDATE :i SET v0 = NULL",
+    "UPDATE :i SET op = op + 1000",
+    "UPDATE :i SET op = op - (77 << 40)",
+    "DELETE FROM :i WHERE op = (SELECT max(op) FROM :i)",
+    "INSERT INTO :i (op, hlc, v0) SELECT max(op) + 50, hlc, v0 FROM :i",
+    "INSERT INTO :i (op, hlc, v0) SELECT op, hlc, v0 FROM :n",
     "UPDATE devices SET to_hlc = to_hlc + 1",
     "UPDATE devices SET from_hlc = from_hlc - 1 WHERE from_hlc > 1",
 ]
@@ -260,18 +278,23 @@ def _header_pragmas(forger: sqlite3.Connection) -> list[Any]:
     return [forger.execute(f"PRAGMA {name}").fetchone() for name in ("user_version", "application_id")]
 
 
-def _operation_tables(forger: sqlite3.Connection) -> list[str]:
-    names = "SELECT name FROM sqlite_schema WHERE name LIKE 'operations%' ORDER BY name"
-    return [name for (name,) in forger.execute(names)]
+def _operation_tables(forger: sqlite3.Connection, prefix: str = "operations") -> list[str]:
+    """Name the tables of operations, or of plain inserts; those that are not empty, if there are such."""
+    names = "SELECT name FROM sqlite_schema WHERE name LIKE ? ORDER BY name"
+    found = [name for (name,) in forger.execute(names, (f"{prefix}%",))]
+    return [name for name in found if forger.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()] or found
 
 
 def _run_lie(forger: sqlite3.Connection, lie: str, place: int) -> None:
-    tables = _operation_tables(forger)
-    forger.executescript(lie.replace(":n", tables[place % len(tables)]))
+    for word, prefix in ((":n", "operations"), (":i", "inserts")):
+        tables = _operation_tables(forger, prefix)
+        lie = lie.replace(word, tables[place % len(tables)])
+    forger.executescript(lie)
 
 
 def _replace_value(forger: sqlite3.Connection, table: int, row: int, column: int, value: object) -> None:
-    tables = ["bundle", "devices", "contexts", "tables", "columns", *_operation_tables(forger) * 3]
+    operations = [*_operation_tables(forger), *_operation_tables(forger, "inserts")]
+    tables = ["bundle", "devices", "contexts", "tables", "columns", *operations * 2]
     name = tables[table % len(tables)]
     columns = [found[1] for found in forger.execute(f"PRAGMA table_info({name})")]
     first = ", ".join(columns[:3])

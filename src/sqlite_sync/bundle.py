@@ -12,24 +12,28 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
+from io import BufferedIOBase
 from pathlib import Path
 
 from sqlite_sync.database import new_uuid, resource
 from sqlite_sync.errors import BundleError
+from sqlite_sync.operation import ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import commas
 
 FORMAT = 1
 APPLICATION_ID = 0x53594E43  # "SYNC"
 MAGIC = b"sqlite-sync 001\n"
 SQLITE_MAGIC = b"SQLite format 3\x00"
-TRAILER_BYTES = len(MAGIC) + 8 + 32
+_DIGEST_BYTES = 32
+TRAILER_BYTES = len(MAGIC) + 8 + _DIGEST_BYTES
 SUFFIX = ".bundle"
 UNFINISHED = ".part"
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18  # stays in the processor's cache between reading, hashing and writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class DeviceRange:
     from_hlc: int
     to_seq: int
     to_hlc: int
+    base_hlc: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,7 @@ class Header:
     created_at_ms: int
     devices: tuple[DeviceRange, ...]
     tables: tuple[TableDescription, ...]
+    digest: bytes = b""
 
     @property
     def total_operations(self) -> int:
@@ -76,18 +82,67 @@ class Header:
         return sum(device.to_seq - device.from_seq for device in self.devices)
 
 
-def operations_table(number: int, columns: int) -> str:
-    """Render the table of operations of one described table."""
-    pairs = commas(f"v{i}, o{i}" for i in range(columns))
-    return f"CREATE TABLE operations_{number} (op INTEGER PRIMARY KEY, kind, base, hlc, {pairs})"
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the two tables that hold the operations on a described table: plain inserts, and all others.
+
+    An insert needs no kind, no base and no old values, and most bundles are full of inserts.
+    """
+
+    name: str
+    width: int
+    is_inserts: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Its columns, as they are called in the log too."""
+        if self.is_inserts:
+            return ["op", "hlc", *(f"v{i}" for i in range(self.width))]
+        return ["op", "kind", "base", "hlc", *(f"{side}{i}" for i in range(self.width) for side in "vo")]
+
+    @property
+    def sql(self) -> str:
+        """The statement that makes it."""
+        _, *others = self.columns
+        return f"CREATE TABLE {self.name} (op INTEGER PRIMARY KEY, {commas(others)})"
+
+    def read(self, column: str) -> str:
+        """Render one of the columns that the log has for an operation `b`."""
+        if column in self.columns:
+            return f"b.{column}"
+        return f"{Kind.INSERT:d}" if column == "kind" else "NULL"
+
+
+def range_of(part: Part, schema: str = "main") -> str:
+    """Render the join of the devices `d` in a bundle with their operations `b` in one of its tables."""
+    shift = f"(d.ordinal << {ORDINAL_SHIFT})"
+    return (
+        f"{schema}.devices AS d CROSS JOIN {schema}.{part.name} AS b "
+        f"ON b.op > d.from_seq - {shift} AND b.op <= d.to_seq - {shift}"
+    )
+
+
+def parts(table: TableDescription) -> tuple[Part, Part]:
+    """Return the two tables of operations of a described table."""
+    width = len(table.columns)
+    return Part(f"inserts_{table.number}", width, is_inserts=True), Part(f"operations_{table.number}", width)
 
 
 def schema(tables: Iterable[TableDescription]) -> list[str]:
     """Render the schema of a bundle with these tables."""
-    fixed = [
-        sql for (sql,) in scratch(resource("bundle.sql")).execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
-    ]
-    return [*fixed, *(operations_table(table.number, len(table.columns)) for table in tables)]
+    fixed = [sql for _, _, sql in fixed_schema() if sql is not None]
+    return [*fixed, *(part.sql for table in tables for part in parts(table))]
+
+
+@cache
+def fixed_schema() -> tuple[tuple[str, str, str | None], ...]:
+    """Return what stands in the schema of every bundle: type, name, text."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.executescript(resource("bundle.sql"))
+        return tuple(connection.execute("SELECT type, name, sql FROM sqlite_schema"))
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -121,12 +176,20 @@ def _seal(path: Path) -> None:
     head = MAGIC + length.to_bytes(8, "big")
     digest = sha256()
     with path.open("r+b") as file:
-        while chunk := file.read(_CHUNK_BYTES):
+        for chunk in _chunks(file, length):
             digest.update(chunk)
         digest.update(head)
         file.write(head + digest.digest())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _chunks(file: BufferedIOBase, length: int) -> Iterator[memoryview]:
+    """Yield the next `length` bytes of a file, in one buffer that each step fills anew."""
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
+    while length and (read := file.readinto(buffer[: min(length, _CHUNK_BYTES)])):
+        yield buffer[:read]
+        length -= read
 
 
 def _sync_folder(folder: Path) -> None:
@@ -138,15 +201,28 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def copy_verified(path: Path, copy: Path) -> None:
-    """Copy a bundle's database while its seal is checked; BundleError says what is wrong with it."""
+def claimed_digest(path: Path) -> bytes:
+    """Read the digest at the end of a file, if it is one; nothing is verified."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-_DIGEST_BYTES, os.SEEK_END)
+            return file.read()
+    except OSError:  # too short, or not readable: whoever verifies it will say so
+        return b""
+
+
+def copy_verified(path: Path, copy: Path | None) -> bytes:
+    """Copy a bundle's database while its seal is checked, and return its digest; with None, only check.
+
+    BundleError says what is wrong with it.
+    """
     if not path.exists():
         msg = f"there is no file {path}"
         raise BundleError(msg)
     if not path.is_file():
         msg = f"{path} is not a file"
         raise BundleError(msg)
-    with path.open("rb") as source, copy.open("wb") as target:
+    with path.open("rb") as source, copy.open("wb") if copy else nullcontext() as target:
         size = os.fstat(source.fileno()).st_size
         if size == 0:
             msg = f"{path} is empty: the copy was interrupted; fetch it again"
@@ -154,17 +230,16 @@ def copy_verified(path: Path, copy: Path) -> None:
         length = max(size - TRAILER_BYTES, 0)
         digest = sha256()
         start = b""
-        remaining = length
-        while remaining and (chunk := source.read(min(_CHUNK_BYTES, remaining))):
-            start = start or chunk[: len(SQLITE_MAGIC)]
+        for chunk in _chunks(source, length):
+            start = start or bytes(chunk[: len(SQLITE_MAGIC)])
             digest.update(chunk)
-            target.write(chunk)
-            remaining -= len(chunk)
+            if target:
+                target.write(chunk)
         trailer = source.read(TRAILER_BYTES + 1)
     head = MAGIC + length.to_bytes(8, "big")
     digest.update(head)
     if trailer == head + digest.digest() and start == SQLITE_MAGIC:
-        return
+        return digest.digest()
     raise BundleError(_diagnosis(path, start, trailer, length))
 
 
@@ -182,15 +257,3 @@ def _diagnosis(path: Path, start: bytes, trailer: bytes, length: int) -> str:
     if trailer[len(MAGIC) : len(MAGIC) + 8] != length.to_bytes(8, "big"):
         return f"{path} has another length than it had when it was written: fetch it again"
     return f"{path} is damaged (its SHA-256 does not match): fetch it again"
-
-
-def scratch(sql: str) -> sqlite3.Connection:
-    """Make a database in memory with this schema."""
-    connection = sqlite3.connect(":memory:")
-    connection.executescript(sql)
-    return connection
-
-
-def describe(rows: Sequence[tuple[int, str, Sequence[tuple[str, int]]]]) -> list[TableDescription]:
-    """Make descriptions from (number, name, columns)."""
-    return [TableDescription(number, name, tuple(columns)) for number, name, columns in rows]

@@ -1,4 +1,5 @@
--- The tables of a bundle (SPEC.md, section 7). For each row of `tables`, a table operations_<table_no> comes in addition.
+-- The tables of a bundle (SPEC.md, section 7). For each row of `tables`, two tables come in addition:
+-- inserts_<table_no> and operations_<table_no>.
 
 CREATE TABLE bundle (                     -- one row
     bundle_id        BLOB NOT NULL,       -- UUIDv7
@@ -13,7 +14,8 @@ CREATE TABLE devices (                    -- every device that the source knows
     from_seq  INTEGER NOT NULL,           -- its operations in this file are those with from_seq < seq <= to_seq
     from_hlc  INTEGER NOT NULL,
     to_seq    INTEGER NOT NULL,           -- what the source holds of it
-    to_hlc    INTEGER NOT NULL
+    to_hlc    INTEGER NOT NULL,
+    base_hlc  INTEGER NOT NULL            -- what to add to the `hlc` of its operations in this file
 );
 
 CREATE TABLE contexts (                   -- from its operation `seq` on, a device knew another up to `known_seq`

@@ -7,20 +7,23 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sqlite_sync import bundle
-from sqlite_sync.bundle import APPLICATION_ID, FORMAT, DeviceRange, Header, TableDescription
+from sqlite_sync.bundle import APPLICATION_ID, FORMAT, DeviceRange, Header, Part, TableDescription
 from sqlite_sync.clock import MAX_HLC, MAX_SEQ
 from sqlite_sync.codec import decode_text
-from sqlite_sync.database import resource
 from sqlite_sync.errors import BundleError
 from sqlite_sync.operation import ID_BYTES, MAX_STRATEGY_CHARACTERS, ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import MAX_COLUMNS, fold, is_ours
 
 _MAX_ORDINAL = (1 << 22) - 1
-_ATTRIBUTED = f"(o0 IS NULL OR typeof(o0) = 'text' AND length(o0) BETWEEN 1 AND {MAX_STRATEGY_CHARACTERS})"
+_ATTRIBUTED = (
+    f"(b.kind < {Kind.RESOLVE:d} OR b.o0 IS NULL "
+    f"OR typeof(b.o0) = 'text' AND length(b.o0) BETWEEN 1 AND {MAX_STRATEGY_CHARACTERS})"
+)
 _MOST_AHEAD_MS = 100 * 366 * 86_400_000  # what is further ahead would drag every clock along, for ever
 
 
@@ -33,11 +36,11 @@ def opened(path: Path, *, only_header: bool = False) -> Iterator[tuple[Path, Hea
     with tempfile.TemporaryDirectory(prefix="sqlite-sync-") as folder:
         copy = Path(folder) / "bundle.db"
         try:
-            bundle.copy_verified(path, copy)
+            digest = bundle.copy_verified(path, copy)
         except OSError as error:
             msg = f"cannot read {path}: {error.strerror or error}"
             raise BundleError(msg) from error
-        header = _verified_header(path, copy)
+        header = replace(_verified_header(path, copy), digest=digest)
         if not only_header:
             require_valid(path, copy, header)
         yield copy, header
@@ -120,8 +123,7 @@ class _Check:
         self.require(count * size == self._copy.stat().st_size, "something stands after its last page")
 
     def header(self) -> Header:
-        fixed = bundle.scratch(resource("bundle.sql"))
-        known = {name for (name,) in fixed.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        known = {name for kind, name, _ in bundle.fixed_schema() if kind == "table"}
         found = {name for name, kind in self._all("SELECT name, type FROM sqlite_schema") if kind == "table"}
         self.require(known <= found, "tables are missing")
         rows = self._all("SELECT bundle_id, source_device_id, peer_device_id, created_at_ms FROM bundle LIMIT 2")
@@ -134,13 +136,16 @@ class _Check:
         return header
 
     def _devices(self) -> tuple[DeviceRange, ...]:
-        rows = self._all("SELECT ordinal, device_id, from_seq, from_hlc, to_seq, to_hlc FROM devices ORDER BY ordinal")
-        for ordinal, device_id, from_seq, from_hlc, to_seq, to_hlc in rows:
+        rows = self._all(
+            "SELECT ordinal, device_id, from_seq, from_hlc, to_seq, to_hlc, base_hlc FROM devices ORDER BY ordinal"
+        )
+        for ordinal, device_id, from_seq, from_hlc, to_seq, to_hlc, base_hlc in rows:
             self.require(0 <= ordinal <= _MAX_ORDINAL and _is_id(device_id), "a device id is not 16 bytes")
-            numbers = (from_seq, from_hlc, to_seq, to_hlc)
+            numbers = (from_seq, from_hlc, to_seq, to_hlc, base_hlc)
             self.require(all(isinstance(number, int) for number in numbers), "a range is not in numbers")
             self.require(0 <= from_seq <= to_seq <= MAX_SEQ, "a range of operations runs backwards or too far")
             self.require(0 <= from_hlc <= to_hlc <= MAX_HLC, "a clock runs backwards or too far")
+            self.require(0 <= base_hlc <= to_hlc, "clocks are counted from outside their range")
             self.require(bool(from_seq) == bool(from_hlc) and bool(to_seq) == bool(to_hlc), "a clock has no operation")
         devices = tuple(DeviceRange(*row) for row in rows)
         self.require(len({device.device_id for device in devices}) == len(devices), "a device is listed twice")
@@ -176,10 +181,10 @@ class _Check:
         self.require(places and places == list(range(1, len(places) + 1)), f"{table.name} has no proper key")
 
     def schema(self, header: Header) -> None:
-        found = sorted(self._all("SELECT type, name, sql FROM sqlite_schema"))
-        scratch = bundle.scratch(";\n".join(bundle.schema(header.tables)))
-        wanted = sorted(scratch.execute("SELECT type, name, sql FROM sqlite_schema").fetchall())
-        self.require(found == wanted, "its schema is not that of a bundle")
+        found = self._all("SELECT type, name, sql FROM sqlite_schema")
+        parts = [("table", part.name, part.sql) for part in self._parts(header)]
+        wanted = {*bundle.fixed_schema(), *parts}
+        self.require(len(found) == len(wanted) and set(found) == wanted, "its schema is not that of a bundle")
 
     def rows(self, header: Header) -> None:
         ordinals = {device.ordinal for device in header.devices}
@@ -189,35 +194,28 @@ class _Check:
             self.require({ordinal, known_ordinal} <= ordinals and ordinal != known_ordinal, "a context names no device")
             self.require(0 < seq <= MAX_SEQ and 0 < known_seq <= MAX_SEQ, "a context is out of range")
         self._contexts(header)
-        counted = sum(self._operations(header, table) for table in header.tables)
+        counted = sum(self._operations(table, part) for table in header.tables for part in bundle.parts(table))
         self.require(counted == header.total_operations, "it has not the operations that it says")
         self._last_clocks(header)
-        self._ascending_clocks(header)
 
     def _last_clocks(self, header: Header) -> None:
         """Require of each device's last operation the HLC that the header gives: importers count on from there."""
         limit = (self._now_ms + _MOST_AHEAD_MS) << 16
         for device in header.devices:
             self.require(device.to_hlc <= limit, f"the clock of {device.device_id.hex()} is 100 years ahead")
-            if device.to_seq > device.from_seq:
-                last = device.to_seq - (device.ordinal << ORDINAL_SHIFT)
-                select = "SELECT hlc FROM operations_{} WHERE op = {}"
-                found = [row for t in header.tables for row in self._all(select.format(t.number, last))]
-                self.require(found == [(device.to_hlc,)], "a clock is not that of the last operation")
-            else:
+            if device.to_seq == device.from_seq:
                 self.require(device.to_hlc == device.from_hlc, "a clock has no operation")
-
-    def _ascending_clocks(self, header: Header) -> None:
-        """Require that no operation is before an earlier one of its device in the total order."""
-        every = " UNION ALL ".join(f"SELECT op, hlc FROM operations_{table.number}" for table in header.tables)
-        for device in header.devices:
-            if device.to_seq > device.from_seq:
-                shift = device.ordinal << ORDINAL_SHIFT
-                low, high = device.from_seq - shift, device.to_seq - shift
-                inside = f"SELECT op, hlc FROM ({every}) WHERE op > {low} AND op <= {high}"
-                steps = f"SELECT hlc, lag(hlc) OVER (ORDER BY op) AS earlier FROM ({inside})"
-                backwards = self._all(f"SELECT 1 FROM ({steps}) WHERE hlc < earlier LIMIT 1")
-                self.require(not backwards, "a clock runs backwards")
+        last = f"b.op = d.to_seq - (d.ordinal << {ORDINAL_SHIFT})"
+        found = [
+            row
+            for part in self._parts(header)
+            for row in self._all(
+                f"SELECT d.ordinal, d.base_hlc + b.hlc FROM devices AS d CROSS JOIN {part.name} AS b ON {last} "
+                "WHERE d.from_seq < d.to_seq"
+            )
+        ]
+        wanted = [(device.ordinal, device.to_hlc) for device in header.devices if device.from_seq < device.to_seq]
+        self.require(sorted(found) == wanted, "a clock is not that of the last operation")
 
     def _contexts(self, header: Header) -> None:
         reach = {device.ordinal: device for device in header.devices}
@@ -231,36 +229,34 @@ class _Check:
             self.require(known_seq > last.get((ordinal, known_ordinal), 0), "a context forgets")
             last[ordinal, known_ordinal] = known_seq
 
-    def _operations(self, header: Header, table: TableDescription) -> int:
-        """Check the operations of a table as sets; return how many lie in the bundle's ranges."""
-        name = f"operations_{table.number}"
-        keys = " AND ".join(f"v{position} IS NOT NULL" for position in table.key)
-        inside = 0
-        [(total, bases, strange)] = self._all(
-            f"SELECT count(*), count(base), count(*) FILTER (WHERE kind >= {Kind.RESOLVE:d} AND NOT {_ATTRIBUTED}) "
-            f"FROM {name}"
+    def _parts(self, header: Header) -> list[Part]:
+        return [part for table in header.tables for part in bundle.parts(table)]
+
+    def _operations(self, table: TableDescription, part: Part) -> int:
+        """Check the operations in one table as a set; return how many there are."""
+        kind = part.read("kind")
+        tests = [
+            f"b.hlc BETWEEN d.low AND d.high AND typeof({kind} * 0 + b.hlc * 0) = 'integer'",  # 0 * x keeps x's type
+            *(f"b.v{position} IS NOT NULL" for position in table.key),
+            *([] if part.is_inserts else [f"b.kind BETWEEN 0 AND {max(Kind)}", _ATTRIBUTED]),
+        ]
+        shift = f"(ordinal << {ORDINAL_SHIFT})"
+        [(valid, bases)] = self._all(
+            f"WITH d AS MATERIALIZED (SELECT from_seq - {shift} AS after, to_seq - {shift} AS last, "
+            "max(from_hlc, 1) - base_hlc AS low, to_hlc - base_hlc AS high FROM devices WHERE from_seq < to_seq) "
+            f"SELECT count(*), count({part.read('base')}) FROM d CROSS JOIN {part.name} AS b "
+            f"ON b.op > d.after AND b.op <= d.last WHERE {' AND '.join(tests)}"
         )
-        self.require(not strange, f"a resolution on {table.name} has no proper strategy")
-        for device in header.devices:
-            if device.to_seq > device.from_seq:
-                shift = device.ordinal << ORDINAL_SHIFT
-                [(count, valid)] = self._all(  # a product with 0 keeps its type: one typeof instead of two
-                    f"SELECT count(*), count(*) FILTER (WHERE kind BETWEEN 0 AND {max(Kind)} "
-                    f"AND hlc BETWEEN {max(device.from_hlc, 1)} AND {device.to_hlc} "
-                    f"AND typeof(kind * 0 + hlc * 0) = 'integer' AND {keys}) "
-                    f"FROM {name} WHERE op > {device.from_seq - shift} AND op <= {device.to_seq - shift}"
-                )
-                self.require(count == valid, f"an operation on {table.name} is malformed or outside its clock")
-                inside += count
-        self.require(inside == total, f"an operation on {table.name} is outside the ranges")
+        [(total,)] = self._all(f"SELECT count(*) FROM {part.name}")
+        self.require(valid == total, f"an operation on {table.name} is malformed, or outside its range or its clock")
         if bases:
             strange = self._all(
-                f"SELECT 1 FROM {name} WHERE base IS NOT NULL AND (typeof(base) <> 'integer' OR base = op "
+                f"SELECT 1 FROM {part.name} WHERE base IS NOT NULL AND (typeof(base) <> 'integer' OR base = op "
                 f"OR base <> 0 AND NOT EXISTS (SELECT 1 FROM devices WHERE base > -(ordinal << {ORDINAL_SHIFT}) "
                 f"AND base <= to_seq - (ordinal << {ORDINAL_SHIFT}))) LIMIT 1"
             )
             self.require(not strange, f"an operation on {table.name} has a base that its source does not hold")
-        return inside
+        return int(total)
 
 
 def _is_id(value: object) -> bool:

@@ -68,6 +68,11 @@ class Fork:
     verdict: Verdict
     opened: list[tuple[bytes, int, int]] = field(default_factory=list)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its heads have different images."""
+        return next(self.verdict.conflicting(), None) is not None
+
 
 def create_keys(database: Database, table: Table) -> None:
     """Make the table that finds forks by their native key."""
@@ -84,49 +89,54 @@ def has_forks(database: Database, table: Table) -> bool:
     return bool(database.one("SELECT EXISTS (SELECT 1 FROM sync_forks WHERE table_no = ?)", (table.number,)))
 
 
-def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, bytes]) -> int:
-    """Store a judged fork and its open conflicts; return its number.
+def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapping[int, bytes]) -> None:
+    """Store judged forks and their open conflicts; `opened` of each gets its new ones: (conflict id, local, remote)."""
+    before = _stored(database, forks)
+    database.executemany("DELETE FROM sync_conflicts WHERE conflict_id = ?", [(pair,) for pair in before])
+    versions.remove(database, table, before)
+    _store_heads(database, table, forks)
+    found: list[tuple[Any, ...]] = []
+    images: list[tuple[bytes, Sequence[Image]]] = []
+    for fork in forks:
+        verdict = fork.verdict
+        for other in verdict.conflicting():
+            pair = _pair_id(devices, verdict.shown, other)
+            kind, differing = conflict_kind(verdict.shown, other, verdict.images), _differing(table, verdict, other)
+            found.append((pair, fork.number, kind, verdict.shown.dot, other.dot, differing))
+            images.append((pair, _versions(verdict, other)))
+            if pair not in before:
+                fork.opened.append((pair, verdict.shown.dot, other.dot))
+    database.executemany("INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", found)
+    versions.put(database, table, images)
 
-    `fork.opened` gets the new conflicts: (conflict id, local, remote).
-    """
-    verdict = fork.verdict
-    pairs = {_pair_id(devices, verdict.shown, other): other for other in verdict.conflicting()}
-    values = (pack_base(table, fork.base), verdict.shown.dot, bool(pairs))
-    before: set[bytes] = set()
-    if fork.number is None:
-        number = _add_fork(database, table, fork, values)
-    else:
-        number = fork.number
-        database.execute("UPDATE sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", (*values, number))
-        listed = f"SELECT conflict_id FROM sync_conflicts WHERE fork = ? AND NOT {IS_PARKED}"
-        before = {pair for (pair,) in database.execute(listed, (number,))}
+
+def _stored(database: Database, forks: Sequence[Fork]) -> set[bytes]:
+    """Return the ids of the open conflicts between versions of these rows."""
+    select = f"SELECT conflict_id FROM sync_conflicts WHERE fork = ? AND NOT {IS_PARKED}"
+    known = [fork.number for fork in forks if fork.number is not None]
+    return {pair for number in known for (pair,) in database.execute(select, (number,))}
+
+
+def _store_heads(database: Database, table: Table, forks: Sequence[Fork]) -> None:
+    """Store everything about forks but their conflicts; new ones get their number."""
+    known, new = [f for f in forks if f.number is not None], [f for f in forks if f.number is None]
+    number: int = database.one("SELECT coalesce(max(fork), 0) FROM sync_forks")
+    for fork in new:
+        fork.number = number = number + 1
+    insert = "INSERT INTO sync_forks (base, shown, is_open, fork, table_no, is_parked) VALUES (?, ?, ?, ?, {}, 0)"
+    for sql, some in (
+        (insert.format(table.number), new),
+        ("UPDATE sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", known),
+    ):
+        rows = [(pack_base(table, f.base), f.verdict.shown.dot, f.is_open, f.number) for f in some]
+        database.executemany(sql, rows)
+    for marks, group in groupby(new, key=lambda fork: commas(map(mark, fork.key))):
+        keys = [(*fork.key, fork.number) for fork in group]
+        database.executemany(f"INSERT INTO sync_keys_{table.number} VALUES ({marks}, ?)", keys)
     database.executemany(
         "INSERT INTO sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(number, op.dot) for op in fork.operations],
+        [(fork.number, op.dot) for fork in forks for op in fork.operations],
     )
-    fork.opened = [(pair, verdict.shown.dot, other.dot) for pair, other in pairs.items() if pair not in before]
-    if before:
-        database.execute(f"DELETE FROM sync_conflicts WHERE fork = ? AND NOT {IS_PARKED}", (number,))
-        versions.remove(database, table, before)
-    for pair, other in pairs.items():
-        kind = conflict_kind(verdict.shown, other, verdict.images)
-        database.execute(
-            "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?, ?)",
-            (pair, number, kind, verdict.shown.dot, other.dot, _differing(table, verdict, other)),
-        )
-        _put_images(database, table, pair, verdict, other)
-    return number
-
-
-def _add_fork(database: Database, table: Table, fork: Fork, values: tuple[Value, ...]) -> int:
-    number: int = database.one("SELECT coalesce(max(fork), 0) + 1 FROM sync_forks")
-    database.execute(
-        "INSERT INTO sync_forks (fork, table_no, base, shown, is_open, is_parked) VALUES (?, ?, ?, ?, ?, 0)",
-        (number, table.number, *values),
-    )
-    marks = commas(map(mark, (*fork.key, number)))
-    database.execute(f"INSERT INTO sync_keys_{table.number} VALUES ({marks})", (*fork.key, number))
-    return number
 
 
 def renew_images(database: Database, table: Table) -> None:
@@ -137,7 +147,7 @@ def renew_images(database: Database, table: Table) -> None:
         verdict = judged(base, operations, contexts, table)
         for other in verdict.conflicting():
             pair = _pair_id(devices, verdict.shown, other)
-            _put_images(database, table, pair, verdict, other)
+            versions.put(database, table, [(pair, _versions(verdict, other))])
             database.execute(
                 "UPDATE sync_conflicts SET differing = ? WHERE conflict_id = ?",
                 (_differing(table, verdict, other), pair),
@@ -147,17 +157,10 @@ def renew_images(database: Database, table: Table) -> None:
         f"WHERE c.{IS_PARKED} AND table_no = ?",
         (table.number,),
     ).fetchall():
-        put_parked_images(database, table, pair, (fork, local))
-
-
-def put_parked_images(database: Database, table: Table, pair: bytes, fork_and_head: tuple[int, int]) -> None:
-    """Store the image of a parked row, and that of the row with a head of this table that is in its way."""
-    fork, head = fork_and_head
-    contexts = Contexts(database)
-    standing = "SELECT fork FROM sync_forks WHERE shown = ? AND table_no = ? AND NOT is_parked"
-    other = database.one(standing, (head, table.number))
-    local = None if other is None else _shown_image(database, table, other, contexts)
-    versions.put(database, table, pair, (None, local, _shown_image(database, table, fork, contexts)))
+        standing = "SELECT fork FROM sync_forks WHERE shown = ? AND table_no = ? AND NOT is_parked"
+        other = database.one(standing, (local, table.number))
+        beside = None if other is None else _shown_image(database, table, other, contexts)
+        versions.put(database, table, [(pair, (None, beside, _shown_image(database, table, fork, contexts)))])
 
 
 def _shown_image(database: Database, table: Table, fork: int, contexts: Contexts) -> Image:
@@ -165,9 +168,8 @@ def _shown_image(database: Database, table: Table, fork: int, contexts: Contexts
     return judged(base, operations, contexts, table).image
 
 
-def _put_images(database: Database, table: Table, pair: bytes, verdict: Verdict, other: RowOperation) -> None:
-    base = verdict.base_of((verdict.shown, other))
-    versions.put(database, table, pair, (base, verdict.image, verdict.images[other.dot]))
+def _versions(verdict: Verdict, other: RowOperation) -> Sequence[Image]:
+    return verdict.base_of((verdict.shown, other)), verdict.image, verdict.images[other.dot]
 
 
 def _differing(table: Table, verdict: Verdict, other: RowOperation) -> str:

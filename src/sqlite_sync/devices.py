@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlite_sync import log, peers, versions
+from sqlite_sync import bundle, log, peers, versions
 from sqlite_sync.bundle import DeviceRange, Header
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import BundleError, DeviceError
@@ -96,9 +96,10 @@ def _forked(path: Path, device: DeviceRange, what: str) -> DeviceError:
 
 
 def _sent_hlc(database: Database, incoming: Incoming, dot: int) -> int | None:
-    for table in incoming.header.tables:
-        select = f"SELECT hlc FROM {incoming.schema}.operations_{table.number} WHERE op = ?"
-        hlc: int | None = database.one(select, (dot,))
+    for part in (part for table in incoming.header.tables for part in bundle.parts(table)):
+        hlc: int | None = database.one(
+            f"SELECT d.base_hlc + b.hlc FROM {bundle.range_of(part, incoming.schema)} WHERE b.op = ?", (dot,)
+        )
         if hlc is not None:
             return hlc
     return None
@@ -126,12 +127,16 @@ def agreed_seq(database: Database, incoming: Incoming) -> int:
 
 def _last_same(database: Database, incoming: Incoming, device: DeviceRange) -> int:
     """Find the last own operation that stands in a bundle as well."""
-    shift = device.ordinal << ORDINAL_SHIFT
-    same = "ON o.op = b.op + ? AND o.hlc = b.hlc WHERE b.op BETWEEN ? AND ?"
-    range_ = (shift, device.from_seq + 1 - shift, device.to_seq - shift)
-    select = "SELECT max(o.op) FROM {}.operations_{} AS b JOIN main.sync_operations AS o {}"
-    found = [database.one(select.format(incoming.schema, t.number, same), range_) or 0 for t in incoming.header.tables]
-    return max(found, default=0)
+    found = [
+        database.one(
+            f"SELECT max(o.op) FROM {bundle.range_of(part, incoming.schema)} CROSS JOIN main.sync_operations AS o "
+            f"ON o.op = b.op + (d.ordinal << {ORDINAL_SHIFT}) AND o.hlc = d.base_hlc + b.hlc WHERE d.ordinal = ?",
+            (device.ordinal,),
+        )
+        for table in incoming.header.tables
+        for part in bundle.parts(table)
+    ]
+    return max((seq for seq in found if seq), default=0)
 
 
 def _unshown(path: Path, why: str) -> DeviceError:

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlite_sync import bundle, catalog, log, peers
-from sqlite_sync.bundle import DeviceRange, TableDescription
+from sqlite_sync.bundle import TableDescription
+from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import BundleError
+from sqlite_sync.operation import ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import commas
 
 SCHEMA = "sync_bundle"
+SMALL_PAGE_BYTES = 4096
+LARGE_PAGE_BYTES = 16_384  # fewer pages are less work; but every table takes a page, so not in a small bundle
+MANY_OPERATIONS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +35,7 @@ def write(database: Database, order: Order, target: Path, now_ms: int) -> Path |
     if not order.acknowledge and not log.ranges_after(log.clock(database), order.since):
         return None
     with bundle.created(target) as part, database.attached(part, SCHEMA):
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "auto_vacuum = NONE", "page_size = 4096",
-                       f"application_id = {bundle.APPLICATION_ID}", f"user_version = {bundle.FORMAT}"):  # fmt: skip
-            database.execute(f"PRAGMA {SCHEMA}.{pragma}")
+        _prepare(database, _count(database, order.since))
         try:
             with database.snapshot():
                 _fill(database, order, now_ms)
@@ -44,63 +47,107 @@ def write(database: Database, order: Order, target: Path, now_ms: int) -> Path |
     return target
 
 
+def _count(database: Database, since: Mapping[int, int]) -> int:
+    return sum(last - first + 1 for first, last in log.ranges_after(log.clock(database), since))
+
+
+def _prepare(database: Database, operations: int) -> None:
+    """Set the new file up; the name that it will have is not there before it is whole."""
+    page_bytes = LARGE_PAGE_BYTES if operations > MANY_OPERATIONS else SMALL_PAGE_BYTES
+    for pragma in (
+        "journal_mode = OFF",
+        "synchronous = OFF",
+        "auto_vacuum = NONE",
+        f"page_size = {page_bytes}",
+        "cache_size = 20",  # a page is written while the processor's cache still has it
+        f"application_id = {bundle.APPLICATION_ID}",
+        f"user_version = {bundle.FORMAT}",
+    ):
+        database.execute(f"PRAGMA {SCHEMA}.{pragma}")
+
+
 def _fill(database: Database, order: Order, now_ms: int) -> None:
-    devices = _devices(database, order.since)
-    known = {device.ordinal: device.to_seq for device in devices}
-    log.fill_ranges(database, "sync_sent", log.ranges_after(known, order.since))
-    tables = _tables(database)
-    for statement in bundle.schema(tables):
-        database.execute(statement.replace("CREATE TABLE ", f"CREATE TABLE {SCHEMA}.", 1))
+    for statement in bundle.schema([]):
+        _create(database, statement)
     source = database.device_id()
     database.execute(
         f"INSERT INTO {SCHEMA}.bundle VALUES (?, ?, ?, ?)", (new_uuid(), source, order.peer_device_id, now_ms)
     )
-    database.executemany(
-        f"INSERT INTO {SCHEMA}.devices VALUES (?, ?, ?, ?, ?, ?)",
-        [(d.ordinal, d.device_id, d.from_seq, d.from_hlc, d.to_seq, d.to_hlc) for d in devices],
-    )
+    _fill_devices(database, order.since)
     database.execute(
         f"INSERT INTO {SCHEMA}.contexts SELECT c.* FROM {SCHEMA}.devices AS d JOIN main.sync_contexts "
         "AS c USING (ordinal) "
         "WHERE c.seq > d.from_seq AND c.seq <= d.to_seq"
     )
-    for table in tables:
-        _fill_table(database, table)
-    database.execute("DROP TABLE temp.sync_sent")
+    _fill_tables(database)
 
 
-def _fill_table(database: Database, table: TableDescription) -> None:
+def _create(database: Database, statement: str) -> None:
+    database.execute(statement.replace("CREATE TABLE ", f"CREATE TABLE {SCHEMA}.", 1))
+
+
+def _fill_devices(database: Database, since: Mapping[int, int]) -> None:
+    known, ids = log.clock(database), log.device_ids(database)
+    database.executemany(
+        f"INSERT INTO {SCHEMA}.devices VALUES (?, ?, ?, 0, ?, 0, 0)",
+        [(o, ids[o], min(since.get(o, 0), seq), seq) for o, seq in known.items() if seq or o == 0],
+    )
+    hlc = f"(SELECT o.hlc FROM main.sync_operations AS o WHERE o.op = {{}} - (ordinal << {ORDINAL_SHIFT}))"
+    database.execute(
+        f"UPDATE {SCHEMA}.devices SET from_hlc = iif(from_seq, {hlc.format('from_seq')}, 0), "
+        f"to_hlc = iif(to_seq, {hlc.format('to_seq')}, 0), "
+        f"base_hlc = iif(from_seq < to_seq, {hlc.format('from_seq + 1')}, 0)"
+    )
+
+
+def _fill_tables(database: Database) -> None:
+    """Describe the tables that were written to, and copy the operations on them, one table after the other."""
+    known = {one.number: one for one in catalog.entries(database)}
+    left: int = database.one(f"SELECT sum(to_seq - from_seq) FROM {SCHEMA}.devices")
+    sent: list[int] = []
+    while left:
+        number = database.one(
+            f"SELECT o.table_no FROM {_SENT} AND o.table_no NOT IN ({commas(map(str, sent))}) LIMIT 1"
+        )
+        table = _description(known[number])
+        _describe(database, table)
+        left -= _copy(database, table, left)
+        sent.append(number)
+
+
+_SENT = (
+    f"{SCHEMA}.devices AS d CROSS JOIN main.sync_operations AS o NOT INDEXED "
+    f"ON o.op > d.from_seq - (d.ordinal << {ORDINAL_SHIFT}) AND o.op <= d.to_seq - (d.ordinal << {ORDINAL_SHIFT}) "
+    "WHERE d.from_seq < d.to_seq"
+)
+
+
+def _description(entry: Entry) -> TableDescription:
+    key = {name: place for place, name in enumerate(entry.key, start=1)}
+    return TableDescription(entry.number, entry.name, tuple((name, key.get(name, 0)) for name in entry.columns))
+
+
+def _describe(database: Database, table: TableDescription) -> None:
     database.execute(f"INSERT INTO {SCHEMA}.tables VALUES (?, ?)", (table.number, table.name))
     database.executemany(
         f"INSERT INTO {SCHEMA}.columns VALUES (?, ?, ?, ?)",
         [(table.number, position, name, place) for position, (name, place) in enumerate(table.columns)],
     )
-    columns = ["op", "kind", "base", "hlc", *(f"{side}{i}" for i in range(len(table.columns)) for side in "vo")]
-    database.execute(
-        f"INSERT INTO {SCHEMA}.operations_{table.number} ({commas(columns)}) SELECT {log.selected(columns)} "
-        f"FROM {log.in_ranges('sync_sent')} WHERE o.table_no = {table.number}"
-    )
 
 
-def _devices(database: Database, since: Mapping[int, int]) -> list[DeviceRange]:
-    known, ids = log.clock(database), log.device_ids(database)
-    ranges = [(ordinal, min(since.get(ordinal, 0), seq), seq) for ordinal, seq in sorted(known.items())]
-    return [
-        DeviceRange(o, ids[o], low, log.hlc_at(database, o, low), high, log.hlc_at(database, o, high))
-        for o, low, high in ranges
-        if high or o == 0
-    ]
-
-
-def _tables(database: Database) -> list[TableDescription]:
-    wanted = set(log.tables_in(database, "sync_sent"))
-    return bundle.describe(
-        [
-            (one.number, one.name, [(name, one.key.index(name) + 1 if name in one.key else 0) for name in one.columns])
-            for one in catalog.entries(database)
-            if one.number in wanted
-        ]
-    )
+def _copy(database: Database, table: TableDescription, left: int) -> int:
+    """Copy the operations on a table, and return how many there are; at most `left` are to be found."""
+    copied = 0
+    for part in bundle.parts(table):
+        _create(database, part.sql)
+        if copied < left:
+            values = commas("o.hlc - d.base_hlc" if column == "hlc" else f"o.{column}" for column in part.columns)
+            is_plain = f"o.kind = {Kind.INSERT:d} AND o.base IS NULL"
+            copied += database.execute(
+                f"INSERT INTO {SCHEMA}.{part.name} ({commas(part.columns)}) SELECT {values} FROM {_SENT} "
+                f"AND o.table_no = {table.number} AND {is_plain if part.is_inserts else f'NOT ({is_plain})'}"
+            ).rowcount
+    return copied
 
 
 def since_peer(database: Database, peer_device_id: bytes) -> dict[int, int]:

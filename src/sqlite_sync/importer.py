@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlite_sync import applier, arbiter, bundle_reader, catalog, conflicts, devices, log, peers, settler
+from sqlite_sync import applier, arbiter, bundle, bundle_reader, catalog, conflicts, devices, log, peers, settler
 from sqlite_sync.applier import Todo
-from sqlite_sync.bundle import DeviceRange, Header, TableDescription
+from sqlite_sync.bundle import DeviceRange, Header, Part, TableDescription
 from sqlite_sync.catalog import Entry
 from sqlite_sync.codec import Value
 from sqlite_sync.conflicts import Conflict
@@ -141,6 +141,9 @@ class _Done:
 def run(database: Database, path: Path, request: Request) -> ImportResult:
     """Import a bundle: all of it, or nothing."""
     request.progress(Progress("verify", 0, 0))
+    before = _imported_before(database, path)
+    if before:
+        return before
     with bundle_reader.opened(path, only_header=True) as (copy, header):
         if peers.was_imported(database, header.bundle_id):
             return _skipped(header)
@@ -157,6 +160,20 @@ def run(database: Database, path: Path, request: Request) -> ImportResult:
             except _InvalidError as error:
                 msg = f"{path} is not a valid bundle: {error}; ask its author for a new one"
                 raise BundleError(msg) from error
+
+
+def _imported_before(database: Database, path: Path) -> ImportResult | None:
+    """Skip a bundle whose digest is known; it is verified all the same, but neither copied nor opened."""
+    digest = bundle.claimed_digest(path)
+    known = peers.imported(database, digest)
+    if known is None:
+        return None
+    try:
+        verified = bundle.copy_verified(path, None)
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror or error}"
+        raise BundleError(msg) from error
+    return ImportResult(*known, skipped=True) if verified == digest else None
 
 
 def _skipped(header: Header) -> ImportResult:
@@ -216,11 +233,15 @@ def _compare(database: Database, path: Path, header: Header) -> list[_Device]:
 def _append(database: Database, header: Header, found: Sequence[_Device], request: Request) -> None:
     """Copy new operations and contexts into the log, in this file's numbers."""
     database.execute(
-        "CREATE TEMP TABLE sync_incoming (bundle_ordinal INTEGER PRIMARY KEY, ordinal, known, shift, low, high)"
+        "CREATE TEMP TABLE sync_incoming "
+        "(bundle_ordinal INTEGER PRIMARY KEY, ordinal, known, shift, low, high, base_hlc)"
     )
     database.executemany(
-        "INSERT INTO temp.sync_incoming VALUES (?, ?, ?, ?, ?, ?)",
-        [(d.range.ordinal, d.ordinal, d.known, d.shift, d.new[0] - d.shift, d.new[1] - d.shift) for d in found],
+        "INSERT INTO temp.sync_incoming VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (d.range.ordinal, d.ordinal, d.known, d.shift, d.new[0] - d.shift, d.new[1] - d.shift, d.range.base_hlc)
+            for d in found
+        ],
     )
     total, done = sum(device.new_count for device in found), 0
     if total:
@@ -231,6 +252,7 @@ def _append(database: Database, header: Header, found: Sequence[_Device], reques
     if done != total:
         msg = f"it has {done} new operations instead of {total}"
         raise _InvalidError(msg)
+    _require_ascending_clocks(database)
     database.execute(
         f"INSERT INTO main.sync_contexts SELECT d.ordinal, k.ordinal, c.seq, c.known_seq FROM {SCHEMA}.contexts AS c "
         "JOIN temp.sync_incoming AS d ON d.bundle_ordinal = c.ordinal JOIN temp.sync_incoming AS k ON "
@@ -246,27 +268,11 @@ def _append(database: Database, header: Header, found: Sequence[_Device], reques
 
 def _append_table(database: Database, table: TableDescription) -> int:
     entry = catalog.register(database, table.name, table.columns)
-    targets, sources = (
-        ["op", "table_no", "kind", "base", "hlc"],
-        ["b.op + d.shift", str(entry.number), "b.kind", _BASE, "b.hlc"],
-    )
     positions = {fold(name): position for position, name in enumerate(entry.columns)}
-    for source, (name, _) in enumerate(table.columns):
-        target = positions[fold(name)]
-        targets += [f"v{target}", f"o{target}"]
-        sources += [f"b.v{source}", _old(source, target)]
-    if "o0" not in targets:
-        targets.append("o0")
-        sources.append(f"iif(b.kind < {Kind.RESOLVE:d}, NULL, b.o0)")
-    for target, default in _defaults(database, entry, table):
-        targets.append(f"v{target}")
-        sources.append(f"CASE WHEN b.kind IN ({Kind.INSERT:d}, {Kind.RESOLVE:d}) THEN {default} END")
+    places = [positions[fold(name)] for name, _ in table.columns]
+    defaults = _defaults(database, entry, table)
     try:
-        return database.execute(
-            f"INSERT INTO main.sync_operations ({commas(targets)}) SELECT {commas(sources)} FROM "
-            "temp.sync_incoming AS d "
-            f"CROSS JOIN {SCHEMA}.operations_{table.number} AS b WHERE b.op BETWEEN d.low AND d.high"
-        ).rowcount
+        return sum(_append_part(database, part, entry, places, defaults) for part in bundle.parts(table))
     except sqlite3.IntegrityError as error:
         msg = f"it has an operation twice ({error})"
         raise _InvalidError(msg) from error
@@ -279,10 +285,52 @@ def _old(source: int, target: int) -> str:
     return f"iif(b.kind < {Kind.RESOLVE:d}, b.o{source}, {'b.o0' if target == 0 else 'NULL'})"
 
 
+def _append_part(
+    database: Database, part: Part, entry: Entry, places: Sequence[int], defaults: Sequence[tuple[int, str]]
+) -> int:
+    """Copy the new operations in one table of the bundle; its column i is at `places[i]` in the log."""
+    columns = {
+        "op": "b.op + d.shift",
+        "table_no": str(entry.number),
+        "kind": part.read("kind"),
+        "base": "NULL" if part.is_inserts else _BASE,
+        "hlc": "b.hlc + d.base_hlc",
+    }
+    for source, target in enumerate(places):
+        columns[f"v{target}"] = f"b.v{source}"
+        if not part.is_inserts:
+            columns[f"o{target}"] = _old(source, target)
+    if not part.is_inserts:
+        columns.setdefault("o0", f"iif(b.kind < {Kind.RESOLVE:d}, NULL, b.o0)")
+    for target, default in defaults:
+        columns[f"v{target}"] = (
+            f"CASE WHEN {part.read('kind')} IN ({Kind.INSERT:d}, {Kind.RESOLVE:d}) THEN {default} END"
+        )
+    return database.execute(
+        f"INSERT INTO main.sync_operations ({commas(columns)}) SELECT {commas(columns.values())} FROM "
+        f"temp.sync_incoming AS d CROSS JOIN {SCHEMA}.{part.name} AS b ON b.op BETWEEN d.low AND d.high"
+    ).rowcount
+
+
 _BASE = (
     "CASE WHEN b.base = 0 THEN 0 WHEN b.base IS NOT NULL THEN b.base + (SELECT m.shift FROM temp.sync_incoming AS m "
     f"WHERE m.bundle_ordinal = -((b.base - 1) >> {ORDINAL_SHIFT})) END"
 )
+
+
+def _require_ascending_clocks(database: Database) -> None:
+    """Require that no new operation is before an earlier one of its device in the total order.
+
+    Here and not when the bundle is verified: in the log each operation stands next to the one before it.
+    """
+    backwards = database.one(
+        "SELECT 1 FROM temp.sync_incoming AS d CROSS JOIN main.sync_operations AS a NOT INDEXED "
+        "ON a.op BETWEEN d.low + d.shift - 1 AND d.high + d.shift - 1 "
+        "CROSS JOIN main.sync_operations AS b ON b.op = a.op + 1 WHERE d.low <= d.high AND b.hlc < a.hlc LIMIT 1"
+    )
+    if backwards:
+        msg = "a clock runs backwards"
+        raise _InvalidError(msg)
 
 
 def _defaults(database: Database, entry: Entry, table: TableDescription) -> list[tuple[int, str]]:
@@ -342,7 +390,8 @@ def _note(database: Database, header: Header, found: Sequence[_Device], now_ms: 
     source = next(device for device in found if device.range.ordinal == 0)
     log.note_context(database, {d.ordinal: d.range.to_seq for d in found if d.new_count and d.ordinal != 0})
     peers.note(database, source.ordinal, header.bundle_id, {d.ordinal: d.range.to_seq for d in found})
-    peers.note_bundle(database, header.bundle_id, source.ordinal, now_ms)
+    named = (header.bundle_id, header.total_operations, header.digest)
+    peers.note_bundle(database, named, source.ordinal, now_ms)
     database.execute("UPDATE sync_state SET hlc_floor = max(hlc_floor, ?)", (max(d.range.to_hlc for d in found),))
 
 

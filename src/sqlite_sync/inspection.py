@@ -52,7 +52,10 @@ def inspect_bundle(path: str | Path) -> BundleInfo:
     with bundle_reader.opened(path) as (copy, header), bundle_reader.reading(copy) as connection:
         counted = {
             table.number: dict(
-                connection.execute(f"SELECT kind, count(*) FROM operations_{table.number} GROUP BY kind").fetchall()
+                connection.execute(
+                    f"SELECT kind, count(*) FROM (SELECT kind FROM operations_{table.number} "
+                    f"UNION ALL SELECT {Kind.INSERT:d} FROM inserts_{table.number}) GROUP BY kind"
+                ).fetchall()
             )
             for table in header.tables
         }
@@ -87,11 +90,11 @@ def _operations(copy: Path, header: Header, limit: int) -> Iterator[Operation]:
     devices = {device.ordinal: device.device_id for device in header.devices}
     found: list[Operation] = []
     with bundle_reader.reading(copy) as connection:
-        for table in header.tables:
-            pairs = ", ".join(f"v{i}, o{i}" for i in range(len(table.columns)))
+        for table, part in ((one, part) for one in header.tables for part in bundle.parts(one)):
+            pairs = ", ".join(part.read(f"{side}{i}") for i in range(part.width) for side in "vo")
             rows = connection.execute(
-                f"SELECT op, {table.number}, kind, base, hlc, {pairs} FROM operations_{table.number} "
-                "ORDER BY hlc, op LIMIT ?",
+                f"SELECT b.op, {table.number}, {part.read('kind')}, {part.read('base')}, d.base_hlc + b.hlc, {pairs} "
+                f"FROM {bundle.range_of(part)} WHERE true ORDER BY 5, 1 LIMIT ?",
                 (limit,),
             )
             found += [log.public(_entry(table), devices, row) for row in rows]

@@ -154,7 +154,8 @@ class LiveRows:
         verdict = judge(base, operations, self._contexts.knows, table.key_indexes, is_whole=True)
         native = tuple(op.values[table.columns.index(column)] for column in table.key)
         made = Fork(None, native, base, operations, verdict)
-        return conflicts.store(self._database, table, made, self._devices)
+        conflicts.store(self._database, table, [made], self._devices)
+        return self._fork(table, native) or 0
 
 
 def _key_is(name: str, key: Sequence[Value]) -> str:

@@ -191,13 +191,3 @@ def in_ranges(name: str, alias: str = "o") -> str:
     """
     log = f"main.sync_operations AS {alias} NOT INDEXED"
     return f"temp.{name} AS r CROSS JOIN {log} ON {alias}.op BETWEEN r.low AND r.high"
-
-
-def tables_in(database: Database, name: str) -> list[int]:
-    """List the numbers of the tables that operations in these ranges touch."""
-    return [number for (number,) in database.execute(f"SELECT DISTINCT o.table_no FROM {in_ranges(name)} ORDER BY 1")]
-
-
-def selected(columns: Iterable[str]) -> str:
-    """Render a list of log columns."""
-    return commas(f"o.{column}" for column in columns)

@@ -203,7 +203,7 @@ def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Ou
         if pair not in before:
             record = (pair, fork, one.kind, one.local, one.row.head, "")
             database.execute("INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", record)
-            versions.put(database, table, pair, (None, one.beside, one.row.image))
+            versions.put(database, table, [(pair, (None, one.beside, one.row.image))])
             outcome.opened.setdefault(table.number, []).append((pair, one.local, one.row.head))
         if fork not in was_parked and ordinal_of(one.row.head) == 0:
             outcome.overridden.setdefault(table.number, []).append(one.row.key)

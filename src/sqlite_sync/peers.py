@@ -50,6 +50,19 @@ def was_imported(database: Database, bundle_id: bytes) -> bool:
     return bool(database.one("SELECT 1 FROM sync_bundles WHERE bundle_id = ?", (bundle_id,)))
 
 
-def note_bundle(database: Database, bundle_id: bytes, ordinal: int, now_ms: int) -> None:
-    """Note that a bundle was imported."""
-    database.execute("INSERT INTO sync_bundles VALUES (?, ?, ?)", (bundle_id, ordinal, now_ms))
+def imported(database: Database, digest: bytes) -> tuple[bytes, bytes, int] | None:
+    """Return the bundle id, source and number of operations of the imported bundle with this digest, if any."""
+    found: tuple[bytes, bytes, int] | None = database.execute(
+        "SELECT b.bundle_id, d.device_id, b.operations FROM sync_bundles AS b JOIN sync_devices AS d USING (ordinal) "
+        "WHERE b.digest = ?",
+        (digest,),
+    ).fetchone()
+    return found
+
+
+def note_bundle(database: Database, bundle: tuple[bytes, int, bytes], ordinal: int, now_ms: int) -> None:
+    """Note that a bundle, given by its id, number of operations and digest, was imported."""
+    bundle_id, operations, digest = bundle
+    database.execute(
+        "INSERT INTO sync_bundles VALUES (?, ?, ?, ?, ?)", (bundle_id, ordinal, now_ms, operations, digest)
+    )

@@ -62,7 +62,9 @@ CREATE TABLE sync_peers (                 -- what a peer said it holds
 CREATE TABLE sync_bundles (               -- bundles that were imported
     bundle_id      BLOB PRIMARY KEY,
     ordinal        INTEGER NOT NULL,      -- of the source
-    imported_at_ms INTEGER NOT NULL
+    imported_at_ms INTEGER NOT NULL,
+    operations     INTEGER NOT NULL,      -- how many it carries
+    digest         BLOB NOT NULL          -- the SHA-256 in its trailer
 ) WITHOUT ROWID;
 
 CREATE TABLE sync_forks (                 -- rows that have, or once had, more than one head

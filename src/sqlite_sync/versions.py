@@ -15,7 +15,6 @@ from sqlite_sync.tables import Column, Table, commas, fold, mark, quote
 from sqlite_sync.verdict import Image
 
 VERSIONS = ("base", "local", "remote")
-_MOST_PARAMETERS = 999  # of one statement, in the smallest build of SQLite
 _MOST_VIEWED = 600  # columns: a view has three for each, and SQLite's limit is 2000
 
 VIEW = """\
@@ -73,19 +72,18 @@ def view_name(table_name: str) -> str:
     return f"sync_conflicts_{table_name}"
 
 
-def put(database: Database, table: Table, conflict_id: bytes, versions: Iterable[Image]) -> None:
-    """Store the base, local and remote image of a conflict."""
+def put(database: Database, table: Table, found: Iterable[tuple[bytes, Iterable[Image]]]) -> None:
+    """Store the base, local and remote image of conflicts."""
     names = commas(_stored(column) for column in table.columns)
-    live = [(version, image) for version, image in zip(VERSIONS, versions, strict=True) if image is not None]
-    rows = commas(f"(?, ?, {commas(map(mark, image))})" for _, image in live)
-    if len(live) * (len(table.columns) + 2) > _MOST_PARAMETERS:
-        for version, image in live:
-            put(database, table, conflict_id, (image if one == version else None for one in VERSIONS))
-        return
-    database.execute(
-        f"INSERT INTO main.sync_images_{table.number} (conflict_id, version, {names}) VALUES {rows}",
-        [value for version, image in live for value in (conflict_id, version, *image)],
-    )
+    rows: dict[str, list[Row]] = {}
+    for conflict_id, images in found:
+        for version, image in zip(VERSIONS, images, strict=True):
+            if image is not None:
+                rows.setdefault(commas(map(mark, image)), []).append((conflict_id, version, *image))
+    for marks, some in rows.items():
+        database.executemany(
+            f"INSERT INTO main.sync_images_{table.number} (conflict_id, version, {names}) VALUES (?, ?, {marks})", some
+        )
 
 
 def remove(database: Database, table: Table, conflict_ids: Iterable[bytes]) -> None:
