@@ -42,7 +42,7 @@ def decide(database: Database, synced: Collection[str]) -> list[AppTrigger]:
     if not any(fold(table) in folded for table, _ in found.values()):
         return []
     direct = _direct_writes(database, found)
-    words = dict(database.execute("SELECT name, fires FROM sync_app_triggers").fetchall())
+    words = dict(database.execute("SELECT name, fires FROM main.sync_app_triggers").fetchall())
     chosen = {fold(name): bool(fires) for name, fires in words.items()}
     return [
         _decision(name, table, _closure(name, found, direct), folded, chosen=chosen.get(fold(name)))
@@ -67,7 +67,7 @@ def silenced(database: Database, triggers: Iterable[AppTrigger]) -> Iterator[Non
     yield
     for name, sql in every[first:]:  # those that fired are made anew too, for the order in which they fire
         database.execute(f"DROP TRIGGER IF EXISTS main.{quote(name)}")
-        database.execute(sql)
+        database.create_trigger(sql)
 
 
 def _decision(

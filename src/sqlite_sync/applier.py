@@ -98,12 +98,12 @@ def _list_rows(database: Database, plans: Sequence[Plan], most: int) -> None:
 def apply_held(database: Database, table: Table) -> None:
     """Apply operations that came before the table did."""
     held = database.execute(
-        "SELECT low, high FROM sync_held WHERE table_no = ? ORDER BY low", (table.number,)
+        "SELECT low, high FROM main.sync_held WHERE table_no = ? ORDER BY low", (table.number,)
     ).fetchall()
     if held:
         others = _without(log.ranges_after(log.clock(database), {}), held)
         apply(database, [table], Todo(new=held, window=others))
-        database.execute("DELETE FROM sync_held WHERE table_no = ?", (table.number,))
+        database.execute("DELETE FROM main.sync_held WHERE table_no = ?", (table.number,))
 
 
 def _without(ranges: list[tuple[int, int]], held: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -310,7 +310,7 @@ def _violations(database: Database, plans: Sequence[Plan]) -> dict[tuple[str, st
 def _orphans(database: Database, child: str) -> list[tuple[int | None, str, int]]:
     try:
         return database.execute(
-            "SELECT c.rowid, c.parent, c.fkid FROM pragma_foreign_key_check(?) AS c "
+            "SELECT c.rowid, c.parent, c.fkid FROM pragma_foreign_key_check(?, 'main') AS c "
             "WHERE EXISTS (SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = c.parent COLLATE NOCASE)",
             (child,),
         ).fetchall()
@@ -334,7 +334,8 @@ def _require_no_fresh(
 
 def _references(database: Database) -> dict[str, set[str]]:
     rows = database.execute(
-        'SELECT t.name, lower(f."table") FROM pragma_table_list AS t JOIN pragma_foreign_key_list(t.name) AS f '
+        'SELECT t.name, lower(f."table") FROM pragma_table_list AS t '
+        "JOIN pragma_foreign_key_list(t.name, 'main') AS f "
         "WHERE t.schema = 'main' AND t.type = 'table'"
     )
     found: dict[str, set[str]] = {}

@@ -71,7 +71,7 @@ def create_keys(database: Database, table: Table) -> None:
 
 def has_forks(database: Database, table: Table) -> bool:
     """Tell whether any row of a table is a fork."""
-    return bool(database.one("SELECT EXISTS (SELECT 1 FROM sync_forks WHERE table_no = ?)", (table.number,)))
+    return bool(database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE table_no = ?)", (table.number,)))
 
 
 def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, bytes]) -> None:
@@ -81,25 +81,25 @@ def store(database: Database, table: Table, fork: Fork, devices: Mapping[int, by
     values = (pack_base(table, fork.base), verdict.shown.dot, bool(pairs))
     if fork.number is None:
         fork.number = database.execute(
-            "INSERT INTO sync_forks (table_no, base, shown, is_open) VALUES (?, ?, ?, ?)", (table.number, *values)
+            "INSERT INTO main.sync_forks (table_no, base, shown, is_open) VALUES (?, ?, ?, ?)", (table.number, *values)
         ).lastrowid
         marks = commas(map(mark, (*fork.key, fork.number)))
-        database.execute(f"INSERT INTO sync_keys_{table.number} VALUES ({marks})", (*fork.key, fork.number))
+        database.execute(f"INSERT INTO main.sync_keys_{table.number} VALUES ({marks})", (*fork.key, fork.number))
     else:
         database.execute(
-            "UPDATE sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", (*values, fork.number)
+            "UPDATE main.sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", (*values, fork.number)
         )
     database.executemany(
-        "INSERT INTO sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO main.sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
         [(fork.number, op.dot) for op in fork.operations],
     )
     before = {
-        row[0] for row in database.execute("SELECT conflict_id FROM sync_conflicts WHERE fork = ?", (fork.number,))
+        row[0] for row in database.execute("SELECT conflict_id FROM main.sync_conflicts WHERE fork = ?", (fork.number,))
     }
     fork.opened = [(pair, verdict.shown.dot, other.dot) for pair, other in pairs.items() if pair not in before]
-    database.execute("DELETE FROM sync_conflicts WHERE fork = ?", (fork.number,))
+    database.execute("DELETE FROM main.sync_conflicts WHERE fork = ?", (fork.number,))
     database.executemany(
-        "INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO main.sync_conflicts VALUES (?, ?, ?, ?, ?)",
         [
             (pair, fork.number, conflict_kind(verdict.shown, other, verdict.images), verdict.shown.dot, other.dot)
             for pair, other in pairs.items()
@@ -127,9 +127,9 @@ def listed(database: Database, table: str | None = None) -> list[Conflict]:
     known = {one.number: one for one in catalog.entries(database)}
     devices = log.device_ids(database)
     rows = database.execute(
-        "SELECT c.conflict_id, c.kind, c.remote_op, o.* FROM sync_conflicts AS c JOIN sync_operations "
+        "SELECT c.conflict_id, c.kind, c.remote_op, o.* FROM main.sync_conflicts AS c JOIN main.sync_operations "
         "AS o ON o.op = c.local_op "
-        f"{log.AUTHOR} JOIN sync_tables AS t USING (table_no) "
+        f"{log.AUTHOR} JOIN main.sync_tables AS t USING (table_no) "
         "WHERE ?1 IS NULL OR t.name = ?1 ORDER BY t.name, o.hlc, d.device_id, c.conflict_id",
         (table,),
     ).fetchall()
@@ -144,7 +144,7 @@ def by_ids(database: Database, ids: Iterable[bytes]) -> list[Conflict]:
 
 def count(database: Database) -> int:
     """Count the open conflicts."""
-    number: int = database.one("SELECT count(*) FROM sync_conflicts")
+    number: int = database.one("SELECT count(*) FROM main.sync_conflicts")
     return number
 
 
@@ -163,7 +163,8 @@ def images(database: Database, conflict: Conflict) -> Images:
 def located(database: Database, conflict: Conflict) -> tuple[Table, int, int, int]:
     """Find an open conflict: its table, fork, and the dot numbers of its local and remote head."""
     row = database.execute(
-        "SELECT f.table_no, c.fork, c.local_op, c.remote_op FROM sync_conflicts AS c JOIN sync_forks AS f USING (fork) "
+        "SELECT f.table_no, c.fork, c.local_op, c.remote_op FROM main.sync_conflicts AS c "
+        "JOIN main.sync_forks AS f USING (fork) "
         "WHERE c.conflict_id = ?",
         (conflict.conflict_id,),
     ).fetchone()
@@ -177,9 +178,10 @@ def located(database: Database, conflict: Conflict) -> tuple[Table, int, int, in
 
 def loaded(database: Database, table: Table, fork: int) -> tuple[Image, list[RowOperation]]:
     """Read a fork: its base image, and its operations in the total order."""
-    base = database.one("SELECT base FROM sync_forks WHERE fork = ?", (fork,))
+    base = database.one("SELECT base FROM main.sync_forks WHERE fork = ?", (fork,))
     rows = database.execute(
-        f"SELECT {operation_columns(table)} FROM sync_fork_operations AS f JOIN sync_operations AS o ON o.op = f.op "
+        f"SELECT {operation_columns(table)} FROM main.sync_fork_operations AS f "
+        f"JOIN main.sync_operations AS o ON o.op = f.op "
         f"{log.AUTHOR} WHERE f.fork = ? ORDER BY {log.TOTAL_ORDER}",
         (fork,),
     )
@@ -193,7 +195,7 @@ def history(database: Database, table: Table, op: RowOperation) -> list[RowOpera
         f"o.{c.new} = {mark(value)} COLLATE {c.collation}" for c, value in zip(table.key, keys, strict=True)
     )
     rows = database.execute(
-        f"SELECT {operation_columns(table)} FROM sync_operations AS o {log.AUTHOR} "
+        f"SELECT {operation_columns(table)} FROM main.sync_operations AS o {log.AUTHOR} "
         f"WHERE o.table_no = {table.number} AND {where} ORDER BY {log.TOTAL_ORDER}",
         keys,
     )
@@ -210,11 +212,11 @@ def judged(base: Image, operations: Sequence[RowOperation], contexts: Contexts, 
 
 def rebase(database: Database, table: Table) -> None:
     """Let every fork of a table start from its row's beginning, where columns appeared that its base does not have."""
-    for (fork,) in database.execute("SELECT fork FROM sync_forks WHERE table_no = ?", (table.number,)).fetchall():
+    for (fork,) in database.execute("SELECT fork FROM main.sync_forks WHERE table_no = ?", (table.number,)).fetchall():
         _, operations = loaded(database, table, fork)
-        database.execute("UPDATE sync_forks SET base = NULL WHERE fork = ?", (fork,))
+        database.execute("UPDATE main.sync_forks SET base = NULL WHERE fork = ?", (fork,))
         database.executemany(
-            "INSERT INTO sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO main.sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
             [(fork, op.dot) for op in history(database, table, operations[0])],
         )
 

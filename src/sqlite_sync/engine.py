@@ -85,6 +85,7 @@ class SyncEngine:
     def connection(self) -> sqlite3.Connection:
         """The connection to the file, for the application's own statements too."""
         self._require_open()
+        self._database.let_go()
         return self._database.connection
 
     @property
@@ -169,9 +170,9 @@ class SyncEngine:
             ):
                 msg = f"there is no trigger {trigger!r} in {self.path}"
                 raise TableError(msg)
-            self._database.execute("DELETE FROM sync_app_triggers WHERE name = ?", (trigger,))
+            self._database.execute("DELETE FROM main.sync_app_triggers WHERE name = ?", (trigger,))
             if fires is not None:
-                self._database.execute("INSERT INTO sync_app_triggers VALUES (?, ?)", (trigger, fires))
+                self._database.execute("INSERT INTO main.sync_app_triggers VALUES (?, ?)", (trigger, fires))
 
     # --- exchange -------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ def reconcile(database: Database, table: Table) -> int:
     entry = catalog.register(database, table.name, [(column.name, column.key_place) for column in table.columns])
     table = catalog.shape(database, entry)
     require_keys(database, table)
-    held = database.execute("SELECT low, high FROM sync_held WHERE table_no = ?", (table.number,)).fetchall()
+    held = database.execute("SELECT low, high FROM main.sync_held WHERE table_no = ?", (table.number,)).fetchall()
     appeared = [(i, c) for i, c in enumerate(table.columns) if fold(c.name) in held_columns]
     if appeared:
         conflicts.rebase(database, table)
@@ -70,13 +70,13 @@ def replay(database: Database, table: Table, held: Sequence[tuple[int, int]] = (
     )
     skipped = "".join(f" AND o.op NOT BETWEEN {low} AND {high}" for low, high in held)
     rows = database.execute(
-        f"SELECT {conflicts.operation_columns(table)} FROM sync_operations AS o {log.AUTHOR} "
+        f"SELECT {conflicts.operation_columns(table)} FROM main.sync_operations AS o {log.AUTHOR} "
         f"WHERE o.table_no = {table.number}{skipped} ORDER BY {log.TOTAL_ORDER}"
     )
     for row in rows:
         _step(database, table, name, conflicts.row_operation(table, row))
     contexts = Contexts(database)
-    for (fork,) in database.execute("SELECT fork FROM sync_forks WHERE table_no = ?", (table.number,)).fetchall():
+    for (fork,) in database.execute("SELECT fork FROM main.sync_forks WHERE table_no = ?", (table.number,)).fetchall():
         base, operations = conflicts.loaded(database, table, fork)
         image = conflicts.judged(base, operations, contexts, table).image
         _put(database, table, name, operations[0], image)
@@ -150,12 +150,12 @@ def _differences(database: Database, table: Table) -> int:
 
 def _append(database: Database, table: Table, author: int | None) -> None:
     columns = commas(side for column in table.columns for side in (column.new, column.old))
-    shown = triggers.SHOWN.format(n=table.number, same_key=same_native("k", table, "x"))
-    hlc = database.one(f"SELECT {triggers.NEXT_HLC}")
+    shown = triggers.outside(triggers.SHOWN).format(n=table.number, same_key=same_native("k", table, "x"))
+    hlc = database.one(f"SELECT {triggers.outside(triggers.NEXT_HLC)}")
     op = "NULL" if author is None else f"x.rowid + {dot_number(author, 0)}"
     with database.open_log():
         database.execute(
-            f"INSERT INTO sync_operations (op, table_no, kind, base, hlc, {columns}) "
+            f"INSERT INTO main.sync_operations (op, table_no, kind, base, hlc, {columns}) "
             f"SELECT {op}, {table.number}, x.kind, {shown}, {hlc} + x.rowid - 1, {columns} FROM "
             "temp.sync_difference AS x ORDER BY x.rowid"
         )
@@ -173,10 +173,10 @@ def _author(database: Database, held: Sequence[tuple[int, int]], count: int) -> 
         device, seq = ordinal_of(low), seq_of(low)
         known[device] = min(known[device], seq - 1)
     database.executemany(
-        "INSERT INTO sync_contexts VALUES (?, ?, 1, ?)",
+        "INSERT INTO main.sync_contexts VALUES (?, ?, 1, ?)",
         [(ordinal, device, seq) for device, seq in known.items() if seq],
     )
-    database.execute("UPDATE sync_devices SET seq = ? WHERE ordinal = ?", (count, ordinal))
+    database.execute("UPDATE main.sync_devices SET seq = ? WHERE ordinal = ?", (count, ordinal))
     log.note_context(database, {ordinal: count})
     return ordinal
 

@@ -101,13 +101,13 @@ def _append(
     if image is None:
         kind, columns = Kind.RESOLVE_DELETE, [column.new for column in table.key]
         values = list(
-            database.execute(f"SELECT {commas(columns)} FROM sync_operations WHERE op = ?", (local,)).fetchone()
+            database.execute(f"SELECT {commas(columns)} FROM main.sync_operations WHERE op = ?", (local,)).fetchone()
         )
     else:
         kind, columns = Kind.RESOLVE, [*(column.new for column in table.columns), *held]
         values = [*(image[column.name] for column in table.columns), *held.values()]
     database.execute(
-        f"INSERT INTO sync_operations (table_no, kind, hlc, {commas(columns)}) "
-        f"VALUES ({table.number}, {kind:d}, {triggers.NEXT_HLC}, {commas(map(mark, values))})",
+        f"INSERT INTO main.sync_operations (table_no, kind, hlc, {commas(columns)}) "
+        f"VALUES ({table.number}, {kind:d}, {triggers.outside(triggers.NEXT_HLC)}, {commas(map(mark, values))})",
         values,
     )

@@ -53,7 +53,13 @@ LOG_DISPLACED = """\
 
 SHOWN = "(SELECT f.shown FROM sync_keys_{n} AS k JOIN sync_forks AS f USING (fork) WHERE {same_key} AND f.is_open)"
 
+
 VERBS = ("insert", "update", "rekey", "delete", "note_insert", "note_update", "displaced_insert", "displaced_update")
+
+
+def outside(sql: str) -> str:
+    """Render a part of a trigger for a statement of ours: only inside `main` can a name mean nothing but `main`'s."""
+    return sql.replace("FROM sync_", "FROM main.sync_").replace("JOIN sync_", "JOIN main.sync_")
 
 
 @dataclass(frozen=True, slots=True)
