@@ -35,7 +35,7 @@ CREATE TABLE tags (name TEXT PRIMARY KEY, colour TEXT);
 OPEN_CONFLICTS = 3
 COMMANDS = (
     *("demo", "init", "enable", "sync", "status", "conflicts", "resolve", "bundle", "inspect", "import", "log"),
-    *("disable", "reconcile", "renew", "uninstall"),
+    *("disable", "reconcile", "migrate", "renew", "uninstall"),
 )
 
 

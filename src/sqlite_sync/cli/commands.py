@@ -10,7 +10,7 @@ import click
 from sqlite_sync import __version__
 from sqlite_sync.cli.bundle_commands import bundle, import_, inspect, sync
 from sqlite_sync.cli.conflict_commands import conflicts, resolve
-from sqlite_sync.cli.database_commands import disable, enable, init, log, reconcile, renew, status, uninstall
+from sqlite_sync.cli.database_commands import disable, enable, init, log, migrate, reconcile, renew, status, uninstall
 from sqlite_sync.cli.demo import run_demo
 from sqlite_sync.cli.group import EPILOG, HELP, Commands, examples, terminal
 
@@ -33,7 +33,7 @@ def demo(*, keep: bool) -> None:
 
 for command in (
     *(demo, init, enable, sync, status, conflicts, resolve),
-    *(bundle, inspect, import_, log, disable, reconcile, renew, uninstall),
+    *(bundle, inspect, import_, log, disable, reconcile, migrate, renew, uninstall),
 ):
     commands.add_command(command)
 
