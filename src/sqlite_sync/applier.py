@@ -58,22 +58,24 @@ def _apply(database: Database, tables: Sequence[Table], todo: Todo, *, is_thorou
         _list_rows(database, plans, todo.most_rows)
     busy = [one for one in plans if one.simple or one.final]
     if busy or any(one.has_contested for one in plans):  # forks decide which triggers capture needs
-        quiet, silent = _silence(database, tables, busy)
-        with capture.paused(database, [*tables, *silent]), app_triggers.silenced(database, quiet):
+        quiet, reached = _silence(database, busy)
+        with (
+            capture.paused(database, tables),
+            app_triggers.silenced(database, quiet),
+            app_triggers.guarded(database, reached),
+        ):
             _write(database, busy, is_thorough=is_thorough)
     return plans
 
 
-def _silence(database: Database, tables: Sequence[Table], busy: Sequence[Plan]) -> tuple[list[AppTrigger], list[Table]]:
-    """Return the application's triggers that must not fire, and other synced tables that those which fire write."""
+def _silence(database: Database, busy: Sequence[Plan]) -> tuple[list[AppTrigger], list[str]]:
+    """Return the application's triggers that must not fire, and the synced tables that those which fire write."""
     enabled = catalog.enabled(database)
     written = {one.table.name for one in busy}
     decided = app_triggers.decide(database, [table.name for table in enabled]) if busy else []
     ours = [trigger for trigger in decided if trigger.table_name in written]
     reached = {name for trigger in ours if trigger.fires for name in trigger.writes}
-    known = {table.number for table in tables}
-    silent = [table for table in enabled if fold(table.name) in reached and table.number not in known]
-    return [trigger for trigger in ours if not trigger.fires], silent
+    return [trigger for trigger in ours if not trigger.fires], [t.name for t in enabled if fold(t.name) in reached]
 
 
 def _list_rows(database: Database, plans: Sequence[Plan], most: int) -> None:
@@ -151,12 +153,10 @@ def _drop_temporary(database: Database, plans: Sequence[Plan]) -> None:
 
 def _write_in_place(database: Database, plans: Sequence[Plan]) -> None:
     """Delete, then update, then insert, so that a value is free before it is taken."""
-    for one in plans:
-        _delete(database, one)
-    for one in plans:
-        _update(database, one)
-    for one in plans:
-        _insert(database, one)
+    for write in (_delete, _update, _insert):
+        for one in plans:
+            app_triggers.write_to(database, one.table.name)
+            write(database, one)
 
 
 def _delete(database: Database, one: Plan) -> None:
@@ -231,6 +231,7 @@ def _write_anew(database: Database, plans: Sequence[Plan]) -> None:
         _stage(database, one)
     for one in plans:
         n = one.table.number
+        app_triggers.write_to(database, one.table.name)
         for source in (f"temp.sync_anew_{n}", _final(one.table, "D") if one.has_contested else None):
             if source:
                 database.execute(
@@ -269,6 +270,7 @@ def _stage(database: Database, one: Plan) -> None:
 
 def _insert_staged(database: Database, table: Table) -> None:
     names, n = commas(c.sql for c in table.columns), table.number
+    app_triggers.write_to(database, table.name)
     try:
         database.execute(
             f"INSERT OR ABORT INTO {table.sql} ({names}) SELECT {contested.value_names(table)} FROM temp.sync_anew_{n}"

@@ -83,8 +83,8 @@ class Database:
             self.execute(statement)
 
     def create_trigger(self, sql: str) -> None:
-        """Create a trigger from its text in the file; a temporary table of the same name must not get it."""
-        self.execute(sql.replace("CREATE TRIGGER ", "CREATE TRIGGER main.", 1))
+        """Create a trigger in the file; a temporary table of the same name must not get it."""
+        self.execute(in_schema(sql, "main"))
 
     def one(self, sql: str, parameters: Iterable[Any] = ()) -> Any:  # noqa: ANN401 - whatever the statement selects
         """Return the first column of the first row, or None."""
@@ -261,6 +261,11 @@ def schema_names(sql: str) -> list[str]:
     finally:
         scratch.close()
     return [name.lower() for name in (*names, *LAWS) if not name.startswith("sqlite_")]
+
+
+def in_schema(sql: str, schema: str) -> str:
+    """Say in a trigger's text, as SQLite keeps it, in which schema to create it."""
+    return sql.replace("CREATE TRIGGER ", f"CREATE TRIGGER {schema}.", 1)
 
 
 def new_uuid() -> bytes:

@@ -62,7 +62,7 @@ def _read(database: Database, name: str) -> UniqueIndex:
 def split(sql: str) -> tuple[list[str], str | None]:
     """Cut `CREATE INDEX ... ON table (term, term) WHERE condition` into its terms and its condition."""
     terms, depth, end = [""], 0, 0
-    for part, stop in _tokens(sql):
+    for part, stop in _located(sql):
         depth += {"(": 1, ")": -1}.get(part, 0)
         if depth == 0 and part == ")":
             end = stop
@@ -71,13 +71,17 @@ def split(sql: str) -> tuple[list[str], str | None]:
             terms.append("")
         elif depth > 1 or (depth == 1 and part != "("):
             terms[-1] += part
-    rest = [part for part, _ in _tokens(sql[end:])]
-    condition = "".join(rest).strip()
+    condition = "".join(tokens(sql[end:])).strip()
     where = f"({condition[len('where') :].strip()})" if condition.lower().startswith("where") else None
     return [term.strip() for term in terms], where
 
 
-def _tokens(sql: str) -> Iterator[tuple[str, int]]:
+def tokens(sql: str) -> list[str]:
+    """Cut a statement into its tokens; a comment is a space."""
+    return [part for part, _ in _located(sql)]
+
+
+def _located(sql: str) -> Iterator[tuple[str, int]]:
     """Yield the tokens of a statement, without comments, each with where it ends."""
     for found in _TOKEN.finditer(sql):
         part = found.group()
