@@ -152,6 +152,24 @@ def _require_same_key(name: str, here: Sequence[str], known: Sequence[str]) -> N
 
 def _widen_log(database: Database, columns: int) -> None:
     wide = database.one("SELECT count(*) FROM pragma_table_info('sync_operations', 'main') WHERE name LIKE 'v%'")
-    for position in range(wide, columns):  # SQLite changes no row for this
-        database.execute(f"ALTER TABLE main.sync_operations ADD COLUMN v{position}")
-        database.execute(f"ALTER TABLE main.sync_operations ADD COLUMN o{position}")
+    added = [f"{side}{position}" for position in range(wide, columns) for side in "vo"]
+    if added and database.one("SELECT count(*) = 1 FROM (SELECT 1 FROM main.sync_operations LIMIT 2)"):
+        _remake_empty_log(database, added)
+    else:
+        for column in added:  # SQLite changes no row for this, but reads the whole schema again
+            database.execute(f"ALTER TABLE main.sync_operations ADD COLUMN {column}")
+
+
+def _remake_empty_log(database: Database, added: Sequence[str]) -> None:
+    """Make the log anew where it holds no operation yet: a thousand times ALTER TABLE takes seconds."""
+    text = database.one("SELECT sql FROM main.sqlite_schema WHERE name = 'sync_operations'")
+    row = database.execute("SELECT op, table_no, kind, hlc FROM main.sync_operations").fetchone()
+    laws = database.execute(
+        "SELECT sql FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = 'sync_operations'"
+    )
+    found = laws.fetchall()  # none while an import appends
+    database.execute("DROP TABLE main.sync_operations")
+    database.execute(f"{text[: text.rindex(')')].rstrip()}, {tables.commas(added)})")
+    database.execute("INSERT INTO main.sync_operations (op, table_no, kind, hlc) VALUES (?, ?, ?, ?)", row)
+    for (law,) in found:
+        database.create_trigger(law)

@@ -190,8 +190,9 @@ class Database:
             return
         if self.one("PRAGMA encoding") != "UTF-8":
             msg = (
-                f"{self.path} stores text as UTF-16, which cannot be synced yet: convert it to UTF-8 "
-                "(.dump into a new file)"
+                f"{self.path} stores text as UTF-16, and a bundle in UTF-8 cannot be attached to it: convert it "
+                "to UTF-8 "
+                f"(sqlite3 {self.path.name} .dump | sqlite3 new.db)"
             )
             raise DatabaseError(msg)
         with self.transaction():

@@ -16,7 +16,11 @@ _LITERAL = re.compile(
     r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?0[xX][0-9a-fA-F]+|TRUE|FALSE|'([^']|'')*'|[xX]'[0-9a-fA-F]*'",
     re.ASCII | re.IGNORECASE,
 )
-MAX_COLUMNS = 900  # the log has two columns for each, and SQLite's limit is 2000
+_NAME = re.compile(r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])|([^\W\d][\w$]*)""")
+_WORDS = {"NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"}
+MAX_COLUMNS = (
+    900  # two columns of the log for each, of 2000; a condition over all of them, in an expression depth of 1000
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,15 @@ def is_literal(default: str) -> bool:
     return _LITERAL.fullmatch(default) is not None
 
 
+def unnamed(default: str) -> str:
+    """Write a default that is a name, `DEFAULT "text"` or `DEFAULT text`, as the string for which SQLite takes it."""
+    found = _NAME.fullmatch(default)
+    if not found or default.upper() in _WORDS:
+        return default
+    quoted, bare = found.groups()
+    return literal(bare if quoted is None else quoted[1:-1].replace(quoted[0] * 2, quoted[0]))
+
+
 def literal(text: str) -> str:
     """Quote a string."""
     return "'" + text.replace("'", "''") + "'"
@@ -210,7 +223,7 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
             else affinity(type_),
             collation=collations.get(column, "BINARY"),
             is_nullable=not notnull and not (pk and has_rowid_key),
-            default=default,
+            default=None if default is None else unnamed(default),
         )
         for column, type_, notnull, default, pk in rows
     )
