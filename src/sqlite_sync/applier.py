@@ -183,12 +183,12 @@ def _update(database: Database, one: Plan) -> None:
         cursor = database.execute(  # LIMIT: flattened into the update, the join would begin with the user's table
             f"UPDATE OR ABORT {table.sql} AS t SET {assignments} "
             f"FROM (SELECT {needed} FROM {_simple(one, Kind.UPDATE)} LIMIT -1) AS o "
-            f"WHERE {same_key(table, 't.{c.sql}', 'o.{c.new}')}"
+            f"WHERE {same_key(table, 't.{c.keyed}', 'o.{c.new}')}"
         )
         _require_count(table, expected, cursor.rowcount)
     if one.final.get("U"):
         assignments = commas(f"{c.sql} = f.c{i}" for i, c in enumerate(table.columns))
-        same = " AND ".join(f"t.{c.sql} = f.k{i}" for i, c in enumerate(table.key))
+        same = " AND ".join(f"t.{c.keyed} = f.k{i}" for i, c in enumerate(table.key))
         database.execute(
             f"UPDATE OR ABORT {table.sql} AS t SET {assignments} FROM temp.sync_final_{table.number} AS f WHERE "
             f"f.action = 'U' AND {same}"
@@ -257,7 +257,7 @@ def _stage(database: Database, one: Plan) -> None:
         database.execute(f"{into} {key_values}, {commas(map(logged, table.columns))} FROM {_simple(one, Kind.INSERT)}")
     if one.simple.get(Kind.UPDATE):
         images = commas(map(_image, table.columns))
-        same = same_key(table, "t.{c.sql}", "o.{c.new}")
+        same = same_key(table, "t.{c.keyed}", "o.{c.new}")
         database.execute(
             f"{into} {key_values}, {images} FROM {log.in_ranges('sync_new')} CROSS JOIN {table.sql} AS "
             f"t WHERE {_simple_where(one, Kind.UPDATE)} AND {same}"
@@ -364,7 +364,7 @@ def _final(table: Table, action: str) -> str:
 
 
 def _in(table: Table) -> str:
-    return f"({commas(c.sql for c in table.key)}) IN"
+    return f"({commas(c.keyed for c in table.key)}) IN"
 
 
 def _key_names(table: Table) -> str:

@@ -104,7 +104,7 @@ def _put(database: Database, table: Table, name: str, op: RowOperation, image: R
 
 def _fill(database: Database, table: Table, columns: Sequence[tuple[int, Column]]) -> None:
     """Give columns that appeared here what other devices wrote into them before, unless somebody here wrote already."""
-    same = " AND ".join(f"t.{c.sql} = s.k{i}" for i, c in enumerate(table.key))
+    same = " AND ".join(f"t.{c.keyed} = s.k{i}" for i, c in enumerate(table.key))
     triggers_here = app_triggers.decide(database, [table.name])
     with capture.paused(database, [table]), app_triggers.silenced(database, triggers_here):
         for i, column in columns:
@@ -123,7 +123,7 @@ def _differences(database: Database, table: Table) -> int:
     columns = [side for column in table.columns for side in (column.new, column.old)]
     database.execute(f"CREATE TEMP TABLE sync_difference (kind, {commas(columns)})")
     replayed = f"temp.sync_replay_{table.number} AS s"
-    same = " AND ".join(f"t.{c.sql} = s.k{i}" for i, c in enumerate(table.key))
+    same = " AND ".join(f"t.{c.keyed} = s.k{i}" for i, c in enumerate(table.key))
     new, olds = commas(c.new for c in table.columns), commas(c.old for c in table.columns)
     values = commas(f"s.c{i}" for i in range(len(table.columns)))
     into = "INSERT INTO temp.sync_difference"

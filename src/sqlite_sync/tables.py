@@ -34,6 +34,7 @@ class Column:
     collation: str
     is_nullable: bool
     default: str | None
+    is_alias: bool = False  # of the rowid
 
     @property
     def fill(self) -> str | None:
@@ -46,6 +47,11 @@ class Column:
     def sql(self) -> str:
         """The quoted name."""
         return quote(self.name)
+
+    @property
+    def keyed(self) -> str:
+        """The quoted name for a comparison of keys: by the key's collation, which may be another than the column's."""
+        return self.sql if self.is_alias else f"{self.sql} COLLATE {quote(self.collation)}"
 
     @property
     def new(self) -> str:
@@ -224,6 +230,7 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
             collation=collations.get(column, "BINARY"),
             is_nullable=not notnull and not (pk and has_rowid_key),
             default=None if default is None else unnamed(default),
+            is_alias=bool(pk and has_rowid_key),
         )
         for column, type_, notnull, default, pk in rows
     )
