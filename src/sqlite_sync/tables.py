@@ -17,6 +17,7 @@ _LITERAL = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _NAME = re.compile(r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])|([^\W\d][\w$]*)""")
+_KEY_COLLATION = re.compile(r"PRIMARY\s+KEY\s*\([^)]*COLLATE", re.IGNORECASE)  # without it, SQLite takes the column's
 _WORDS = {"NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"}
 MAX_COLUMNS = (
     900  # two columns of the log for each, of 2000; a condition over all of them, in an expression depth of 1000
@@ -34,7 +35,7 @@ class Column:
     collation: str
     is_nullable: bool
     default: str | None
-    is_alias: bool = False  # of the rowid
+    is_keyed_apart: bool = False  # the key's collation may be another than its own
 
     @property
     def fill(self) -> str | None:
@@ -51,7 +52,7 @@ class Column:
     @property
     def keyed(self) -> str:
         """The quoted name for a comparison of keys: by the key's collation, which may be another than the column's."""
-        return self.sql if self.is_alias else f"{self.sql} COLLATE {quote(self.collation)}"
+        return f"{self.sql} COLLATE {quote(self.collation)}" if self.is_keyed_apart else self.sql
 
     @property
     def new(self) -> str:
@@ -215,6 +216,8 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
         raise TableError(msg)
     collations, has_key_index = _key_collations(database, name)
     is_strict = database.one("SELECT strict FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,))
+    text = database.one("SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    is_keyed_apart = _KEY_COLLATION.search("".join(indexes.tokens(text))) is not None
     keys = [(type_, pk) for _, type_, _, _, pk in rows if pk]
     has_rowid_key = len(keys) == 1 and keys[0][0].upper() == "INTEGER" and not has_key_index
     columns = tuple(
@@ -230,7 +233,7 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
             collation=collations.get(column, "BINARY"),
             is_nullable=not notnull and not (pk and has_rowid_key),
             default=None if default is None else unnamed(default),
-            is_alias=bool(pk and has_rowid_key),
+            is_keyed_apart=bool(pk and is_keyed_apart),
         )
         for column, type_, notnull, default, pk in rows
     )
