@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
 from conftest import MakeEngine, send
-from sqlite_sync import Operation, RawText, SyncEngine
+from sqlite_sync import DatabaseError, Operation, RawText, SyncEngine
 
 Value = int | float | str | bytes | None
 Statement = str | tuple[str, Sequence[Value]]
@@ -701,6 +703,108 @@ def test_the_sqlite3_shell_is_captured(make: MakeEngine) -> None:
     assert [row[0] for row in exact(target)] == [("text", b"a"), ("text", b"d"), ("text", b"z")]
 
 
+NODE = """
+const path = process.argv[1];
+function opened() {
+    try { return new (require("node:sqlite").DatabaseSync)(path); } catch {}
+    try { return new (require("node-sqlite3-wasm").Database)(path); } catch {}
+    process.exit(77);
+}
+const database = opened();
+database.exec("PRAGMA foreign_keys = ON");
+database.exec("INSERT INTO t VALUES ('a', x'00ff', 0.1 + 0.2), ('b', 'é', 9223372036854775807), ('c', 1e999, NULL)");
+database.exec("UPDATE t SET id = 'z', b = -1 WHERE id = 'b'");
+database.exec("REPLACE INTO t VALUES ('d', 1e999, 1)");
+database.exec("BEGIN; DELETE FROM t; ROLLBACK");
+database.close();
+"""
+
+
+def test_node_is_captured(make: MakeEngine) -> None:
+    """With the module that Node has from 22.5 on, or one of the package registry's; each brings a SQLite of its own."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("there is no node")
+    source, target = make("a", UNIQUE, ("t",)), make("b", UNIQUE, ("t",))
+    ended = subprocess.run([node, "--no-warnings", "-e", NODE, str(source.path)], check=False)
+    if ended.returncode == 77:
+        pytest.skip("node has no module for SQLite: npm install node-sqlite3-wasm, and set NODE_PATH")
+    assert ended.returncode == 0
+    send(source, target)
+
+    assert exact(source) == exact(target)
+    assert [row[0] for row in exact(target)] == [("text", b"a"), ("text", b"d"), ("text", b"z")]
+
+
+def test_several_threads_with_connections_of_their_own_are_captured(make: MakeEngine) -> None:
+    source, target = make("a", TEXT_KEY, ("t",)), make("b", TEXT_KEY, ("t",))
+
+    def write_some(name: str) -> None:
+        with closing(sqlite3.connect(source.path, timeout=60, isolation_level=None)) as connection:
+            for i in range(30):
+                connection.execute("INSERT INTO t VALUES (?, ?, 0)", (f"{name}-{i}", i))
+                connection.execute("UPDATE t SET b = b + 1 WHERE id = ?", (f"{name}-{i // 2}",))
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(write_some, "xyz"))
+    send(source, target)
+
+    assert exact(source) == exact(target)
+    assert source.get_vector_clock() == {source.device_id: 180}
+    assert source.reconcile() == 0
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_a_writer_that_keeps_the_file_for_itself_is_captured_and_named_while_it_does(
+    make: MakeEngine, mode: str
+) -> None:
+    make("a", TEXT_KEY, ("t",)).close()
+    target = make("b", TEXT_KEY, ("t",))
+    path = target.path.with_name("a.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as exclusive:
+        exclusive.execute(f"PRAGMA journal_mode = {mode}")
+        exclusive.execute("PRAGMA locking_mode = EXCLUSIVE")
+        exclusive.execute(FEW)
+        with SyncEngine(path, timeout=0) as engine, pytest.raises(DatabaseError, match="locked by another connection"):
+            engine.initialize()
+    with SyncEngine(path) as engine:
+        engine.initialize()
+        send(engine, target)
+        assert exact(engine) == exact(target)
+        assert len(exact(target)) == 3
+
+
+def test_a_writer_that_trusts_no_schema_is_captured(make: MakeEngine) -> None:
+    source, target = make("a", UNIQUE, ("t",)), make("b", UNIQUE, ("t",))
+    with closing(sqlite3.connect(source.path, isolation_level=None)) as wary:
+        wary.execute("PRAGMA trusted_schema = OFF")
+        for sql in (
+            FEW,
+            "UPDATE t SET id = 'z' WHERE id = 'a'",
+            "REPLACE INTO t VALUES ('y', 2, 0)",
+            "DELETE FROM t WHERE a = 3",
+        ):
+            wary.execute(sql)
+    send(source, target)
+
+    assert exact(source) == exact(target)
+    assert source.reconcile() == 0
+
+
+def test_triggers_use_nothing_that_an_old_sqlite_lacks(make: MakeEngine) -> None:
+    """Functions of 3.8.3 or older, no row values, no upsert, no FILTER: whoever has the file open may be that old."""
+    schema = UNIQUE + "; CREATE UNIQUE INDEX i ON t (a || b) WHERE b > 1"
+    engine = make("a", schema, ("t",))
+    engine.connection.execute("CREATE TRIGGER mine AFTER INSERT ON t BEGIN SELECT 1; END")
+    texts = engine.connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE 'sync%'")
+    used = {
+        word.lower() for (sql,) in texts for word in re.findall(r"\b(\w+) ?\(", re.sub(r"\"[^\"]*\"|'[^']*'", "", sql))
+    }
+    functions = {"max", "julianday", "random", "typeof", "coalesce"}
+    words = {"exists", "values", "cast", "raise", "and", "or", "not", "where", "from", "select", "when"}
+    assert used <= functions | words | {"sync_operations", "sync_notes_1"}
+
+
 def test_a_write_in_the_users_own_transaction_commits_with_it(make: MakeEngine) -> None:
     engine = make("a", TEXT_KEY, ("t",))
     with closing(sqlite3.connect(engine.path, isolation_level=None)) as reader:
@@ -720,3 +824,19 @@ def test_rows_that_stood_in_the_table_arrive_to_the_bit(make: MakeEngine) -> Non
 
     assert exact(source) == exact(target)
     assert source.reconcile() == 0
+
+
+def test_nothing_tells_the_two_zeros_apart() -> None:
+    """Pinned, see SPEC.md, section 14: where a later SQLite can, capture should."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("INSERT INTO t VALUES (?)", (-0.0,))
+        tests = (
+            "x IS 0.0",
+            "quote(x) = '0.0'",
+            "hex(x) = hex(0.0)",
+            "printf('%f', x) = '0.000000'",
+            "1.0 / x IS NULL",
+            "typeof(x) = 'real'",
+        )
+        assert connection.execute(f"SELECT {', '.join(tests)} FROM t").fetchone() == (1,) * len(tests)

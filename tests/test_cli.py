@@ -50,7 +50,7 @@ COMMANDS = (
         "import",
         "log",
     ),
-    *("trigger", "disable", "reconcile", "renew", "uninstall"),
+    *("trigger", "disable", "reconcile", "migrate", "renew", "uninstall"),
 )
 
 

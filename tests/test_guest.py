@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from conftest import send
-from sqlite_sync import SyncEngine, SyncError
+from sqlite_sync import DatabaseError, SchemaError, SyncEngine, SyncError
+from sqlite_sync.database import resource, schema_names
 
 PEER = bytes(range(16))
 
@@ -95,7 +96,7 @@ def every_verb(engine: SyncEngine, folder: Path) -> Iterator[tuple[str, Callable
         assert incoming is not None
         (folder / "shared").mkdir()
         peer.sync_folder(folder / "shared")
-    engine.connection.execute("UPDATE notes SET title = 'ours' WHERE id = 1")
+    engine.connection.execute("UPDATE main.notes SET title = 'ours' WHERE id = 1")
     yield "initialize", engine.initialize
     yield "dry run", lambda: engine.import_bundle(incoming, dry_run=True)
     yield "import", lambda: engine.import_bundle(incoming)
@@ -142,6 +143,19 @@ CONNECTIONS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "temporary files in memory": lambda c: c.execute("PRAGMA temp_store = MEMORY"),
     "an attached file": lambda c: c.execute("ATTACH ':memory:' AS other").execute("CREATE TABLE other.notes (id)"),
     "a temporary view of a synced name": lambda c: c.execute("CREATE TEMP VIEW parts AS SELECT 1 AS mine"),
+    "a temporary table of a synced name": lambda c: c.execute("CREATE TEMP TABLE notes (id, title, mine)").execute(
+        "INSERT INTO temp.notes VALUES (1, 2, 3)"
+    ),
+    "temporary tables of names of ours": lambda c: [
+        c.execute(f"CREATE TEMP TABLE {name} (mine)")
+        for name in (*schema_names(resource("schema.sql")), "sync_keys_1", "sync_notes_1")
+    ],
+    "temporary views of names of ours": lambda c: [
+        c.execute(f"CREATE TEMP VIEW {name} AS SELECT 1 AS mine") for name in schema_names(resource("schema.sql"))
+    ],
+    "a temporary trigger": lambda c: c.execute(
+        "CREATE TEMP TRIGGER seen AFTER UPDATE ON parts BEGIN INSERT INTO cache (words) VALUES ('seen'); END"
+    ),
     "a function": lambda c: c.create_function("upper", 1, lambda _: "mine", deterministic=True),
 }
 
@@ -205,6 +219,42 @@ def test_the_authorizer_and_the_trace_of_the_user_stay_in_place(tmp_path: Path) 
         engine.connection.execute("SELECT title FROM notes").fetchall()
         assert "notes" in asked
         assert traced == ["SELECT title FROM notes"]
+
+
+@pytest.mark.parametrize("name", ["notes", "sync_operations", "sync_state", "sync_devices"])
+def test_a_temporary_table_hides_nothing_from_us(tmp_path: Path, name: str) -> None:
+    with enabled(applied(tmp_path / "a.db")) as a, enabled(applied(tmp_path / "b.db")) as b:
+        for engine in (a, b):
+            engine.connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM main.{name}")
+        hidden = b.connection.execute(f"SELECT * FROM temp.{name}").fetchall()
+        a.connection.execute("UPDATE main.notes SET title = 'ours' WHERE id = 1")
+        send(a, b)
+        assert b.connection.execute("SELECT title FROM main.notes WHERE id = 1").fetchone() == ("ours",)
+        assert [engine.reconcile() for engine in (a, b)] == [0, 0]
+        assert b.connection.execute(f"SELECT * FROM temp.{name}").fetchall() == hidden
+
+
+@pytest.mark.parametrize("name", ["sync_new", "sync_contested_1"])
+def test_a_temporary_table_in_the_way_of_ours_is_named(tmp_path: Path, name: str) -> None:
+    with enabled(applied(tmp_path / "a.db")) as a, enabled(applied(tmp_path / "b.db")) as b:
+        b.connection.execute(f"CREATE TEMP TABLE {name} (mine)")
+        a.connection.execute("UPDATE notes SET title = 'ours' WHERE id = 1")
+        with pytest.raises(SchemaError, match=f"temporary {name}.*rename it"):
+            send(a, b)
+        b.connection.execute(f"DROP TABLE temp.{name}")
+        send(a, b)
+
+
+def test_what_an_unfinished_select_held_is_let_go_when_it_ends(tmp_path: Path) -> None:
+    """SQLite lets a file go only when no statement reads any more; the bundle is away at the next look."""
+    with enabled(applied(tmp_path / "a.db")) as a, enabled(applied(tmp_path / "b.db")) as b:
+        a.connection.execute("UPDATE notes SET title = 'ours' WHERE id = 1")
+        cursor = b.connection.execute("SELECT * FROM notes")
+        cursor.fetchone()
+        with pytest.raises(DatabaseError, match="finish or close its cursors"):
+            send(a, b)
+        cursor.close()
+        assert [row[1] for row in b.connection.execute("PRAGMA database_list")] == ["main", "temp"]
 
 
 # --- the application's statements ---------------------------------------------------------------------------------

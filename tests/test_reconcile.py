@@ -517,7 +517,11 @@ def test_a_column_that_is_added_on_both_sides_is_synced(tasks: Pair) -> None:
         ".5",
         "-3",
         "(7)",
-        pytest.param('"text"', marks=pytest.mark.xfail(reason="not kept yet: SPEC.md, section 14")),
+        '"text"',
+        '"te""xt\'s"',
+        "`text`",
+        "[text]",
+        "text",
         "NULL",
     ],
 )

@@ -146,7 +146,6 @@ def test_collations_of_the_key_are_those_of_its_index(make: MakeEngine) -> None:
     ]
 
 
-@pytest.mark.xfail(strict=False, reason="not kept yet: SPEC.md, section 14")
 def test_a_key_with_collations_of_its_own_replays(make: MakeEngine) -> None:
     """The index says which keys are the same; the columns say how they compare elsewhere."""
     schema = "CREATE TABLE t (a TEXT COLLATE NOCASE, c TEXT, x, PRIMARY KEY (c COLLATE NOCASE, a COLLATE BINARY))"

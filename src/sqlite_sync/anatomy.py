@@ -220,7 +220,7 @@ def _compiled(database: Database) -> Scratch:
     for (sql,) in rows.fetchall():
         app_triggers.attempt(scratch, sql)
     for (name,) in scratch.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')").fetchall():
-        for sql in (f"SELECT * FROM {quote(name)}", *app_triggers.writing(scratch, name)):
+        for sql in (f"SELECT * FROM {quote(name)}", *app_triggers.writing(scratch, name).values()):
             app_triggers.attempt(scratch, f"EXPLAIN {sql}")
     return scratch
 

@@ -13,15 +13,17 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlite_sync.database import Database
-from sqlite_sync.tables import commas, fold, is_ours, quote
+from sqlite_sync.database import Database, in_schema
+from sqlite_sync.indexes import tokens
+from sqlite_sync.tables import commas, fold, is_ours, literal, quote
 
-_WRITES = {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE}
+_EVENTS = {"insert": sqlite3.SQLITE_INSERT, "update": sqlite3.SQLITE_UPDATE, "delete": sqlite3.SQLITE_DELETE}
+_SCHEMAS = ("sqlite_master", "sqlite_schema", "temp.sqlite_temp_master")  # the compiler reads them, it seems to write
 _SAY = "say whether it fires"
 _MISSING = re.compile(r"no such (function|collation sequence|module): (\S+)")
 
@@ -30,7 +32,7 @@ _MISSING = re.compile(r"no such (function|collation sequence|module): (\S+)")
 class AppTrigger:
     """A trigger of the application on a synced table, and the decision on it; `writes` is what it writes in the end.
 
-    `is_undecided` says that the rule cannot tell, and the user has not.
+    `is_undecided` says that the rule cannot tell, and the user has not; `is_temporary`, that it is the connection's.
     """
 
     name: str
@@ -39,6 +41,7 @@ class AppTrigger:
     fires: bool
     reason: str
     is_undecided: bool = False
+    is_temporary: bool = False
 
 
 class Scratch(sqlite3.Connection):
@@ -49,55 +52,102 @@ class Scratch(sqlite3.Connection):
         self.stand_ins: set[tuple[str, str]] = set()
 
 
+@dataclass(frozen=True, slots=True)
+class _Trigger:
+    """A trigger as it stands in the file, or in the connection's temporary schema; `event` is what it fires on."""
+
+    schema: str
+    name: str
+    table: str
+    event: int
+    sql: str
+
+
+Write = tuple[int, str]  # insert, update or delete, and the folded name of the table
+
+
 def decide(database: Database, synced: Collection[str]) -> list[AppTrigger]:
     """Decide on every trigger of the application on the tables named in `synced`."""
     found = _triggers(database)
     folded = {fold(name) for name in synced}
-    if not any(fold(table) in folded for table, _ in found.values()):
+    if not any(fold(one.table) in folded for one in found):
         return []
-    direct = _direct_writes(database, found)
-    words = _words(database)
-    chosen = {fold(name): bool(fires) for name, fires in words.items()}
-    return [
-        _decision(name, table, _closure(name, found, direct), folded, chosen=chosen.get(fold(name)))
-        for name, (table, _) in sorted(found.items())
-        if fold(table) in folded
-    ]
+    views = {fold(name) for (name,) in database.execute("SELECT name FROM main.sqlite_schema WHERE type = 'view'")}
+    direct = _direct_writes(database, found, views)
+    chosen = {fold(name): bool(fires) for name, fires in _words(database).items()}
+    decided = []
+    for one in found:
+        if fold(one.table) in folded:
+            writes = _closure(one, found, direct)
+            tables = None if writes is None else frozenset(table for _, table in writes) - views
+            decided.append(_decision(one, tables, folded, chosen=chosen.get(fold(one.name))))
+    return decided
 
 
 def _words(database: Database) -> dict[str, int]:
     if not database.one("SELECT 1 FROM main.sqlite_schema WHERE name = 'sync_app_triggers'"):
         return {}  # not prepared yet
-    return dict(database.execute("SELECT name, fires FROM sync_app_triggers").fetchall())
+    return dict(database.execute("SELECT name, fires FROM main.sync_app_triggers").fetchall())
 
 
 @contextmanager
 def silenced(database: Database, triggers: Iterable[AppTrigger]) -> Iterator[None]:
     """Take triggers away inside this block of a transaction, and put them back in the order in which they were made."""
-    silent = {trigger.name for trigger in triggers}
+    silent = {(trigger.is_temporary, trigger.name) for trigger in triggers}
     tables = {trigger.table_name for trigger in triggers}
     rows = database.execute(
-        "SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger' ORDER BY rowid"
+        "SELECT 'main', name, tbl_name, sql, rowid AS place FROM main.sqlite_schema WHERE type = 'trigger' UNION ALL "
+        "SELECT 'temp', name, tbl_name, sql, rowid FROM sqlite_temp_schema WHERE type = 'trigger' ORDER BY 1, place"
     ).fetchall()
-    every = [(name, sql) for name, table, sql in rows if table in tables and not is_ours(name)]
-    first = next((place for place, (name, _) in enumerate(every) if name in silent), len(every))
-    for name, _ in every:
-        if name in silent:
-            database.execute(f"DROP TRIGGER main.{quote(name)}")
+    every = [(schema, name, sql) for schema, name, table, sql, _ in rows if table in tables and not is_ours(name)]
+    is_silent = [(schema == "temp", name) in silent for schema, name, _ in every]
+    first = is_silent.index(True) if True in is_silent else len(every)
+    for (schema, name, _), is_off in zip(every, is_silent, strict=True):
+        if is_off:
+            database.execute(f"DROP TRIGGER {schema}.{quote(name)}")
     yield
-    for name, sql in every[first:]:  # those that fired are made anew too, for the order in which they fire
-        database.execute(f"DROP TRIGGER IF EXISTS main.{quote(name)}")
-        database.execute(sql)
+    for schema, name, sql in every[first:]:  # those that fired are made anew too, for the order in which they fire
+        database.execute(f"DROP TRIGGER IF EXISTS {schema}.{quote(name)}")
+        database.execute(in_schema(sql, schema))
+
+
+GUARD = """
+CREATE TEMP TRIGGER sync_guard_{n} BEFORE {event} ON main.{table}
+WHEN (SELECT name FROM temp.sync_writing) IS NOT {name}
+BEGIN SELECT RAISE(IGNORE); END"""
+
+
+@contextmanager
+def guarded(database: Database, tables: Iterable[str]) -> Iterator[None]:
+    """Let nothing but `write_to` change these synced tables: what a trigger writes there arrives as operations."""
+    database.execute("CREATE TEMP TABLE sync_writing (name)")
+    database.execute("INSERT INTO temp.sync_writing VALUES (NULL)")
+    events = [(table, event) for table in tables for event in ("INSERT", "UPDATE", "DELETE")]
+    for n, (table, event) in enumerate(events):
+        database.execute(GUARD.format(n=n, event=event, table=quote(table), name=literal(table)))
+    yield
+    for n in range(len(events)):
+        database.execute(f"DROP TRIGGER temp.sync_guard_{n}")
+    database.execute("DROP TABLE temp.sync_writing")
+
+
+def write_to(database: Database, table: str) -> None:
+    """Say which table is written next."""
+    database.execute("UPDATE temp.sync_writing SET name = ?", (table,))
 
 
 def _decision(
-    name: str, table: str, writes: frozenset[str] | None, synced: Collection[str], *, chosen: bool | None
+    one: _Trigger, writes: frozenset[str] | None, synced: Collection[str], *, chosen: bool | None
 ) -> AppTrigger:
     fires, reason = _rule(writes, synced)
     is_undecided = chosen is None and reason.endswith(_SAY)
-    if chosen is not None:
+    if chosen and writes is not None and fold(one.table) in writes:
+        fires, reason = False, f"it writes {one.table} itself, so it cannot fire while that is written"
+    elif chosen is not None:
         fires, reason = chosen, f"you said so (the rule: {reason})"
-    return AppTrigger(name, table, tuple(sorted(writes or ())), fires, reason, is_undecided)
+    return AppTrigger(
+        one.name, one.table, tuple(sorted(writes or ())), fires, reason, is_undecided, one.schema == "temp"
+    )
 
 
 def _rule(writes: frozenset[str] | None, synced: Collection[str]) -> tuple[bool, str]:
@@ -113,67 +163,84 @@ def _rule(writes: frozenset[str] | None, synced: Collection[str]) -> tuple[bool,
     return False, f"it writes {commas(sorted(inside))}, which is synced, and also what is not: {_SAY}"
 
 
-def _triggers(database: Database) -> dict[str, tuple[str, str]]:
-    rows = database.execute("SELECT name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger'").fetchall()
-    return {name: (table, sql) for name, table, sql in rows if not is_ours(name)}
+def _triggers(database: Database) -> list[_Trigger]:
+    rows = database.execute(
+        "SELECT 'main', name, tbl_name, sql FROM main.sqlite_schema WHERE type = 'trigger' "
+        "UNION ALL SELECT 'temp', name, tbl_name, sql FROM sqlite_temp_schema WHERE type = 'trigger' ORDER BY name"
+    )
+    return [_Trigger(schema, name, table, _event(sql), sql) for schema, name, table, sql in rows if not is_ours(name)]
+
+
+def _event(sql: str) -> int:
+    """Read what a trigger fires on: the first such word after its name."""
+    words = [part.lower() for part, _ in tokens(sql) if not part.isspace()][3:]
+    return next(_EVENTS[word] for word in words if word in _EVENTS)
 
 
 def _closure(
-    name: str, triggers: Mapping[str, tuple[str, str]], direct: Mapping[str, frozenset[str] | None]
-) -> frozenset[str] | None:
-    """Follow what a trigger writes through the triggers of the tables it writes."""
-    by_table = defaultdict(set)
-    for trigger, (table, _) in triggers.items():
-        by_table[fold(table)].add(trigger)
-    seen, ahead, writes = {name}, [name], set[str]()
+    one: _Trigger, triggers: Sequence[_Trigger], direct: Mapping[_Trigger, frozenset[Write] | None]
+) -> frozenset[Write] | None:
+    """Follow what a trigger writes through the triggers that these writes fire."""
+    fired = defaultdict(set)
+    for trigger in triggers:
+        fired[trigger.event, fold(trigger.table)].add(trigger)
+    seen, ahead, writes = {one}, [one], set[Write]()
     while ahead:
         step = direct[ahead.pop()]
         if step is None:
             return None
         writes |= step
-        reached = set().union(*(by_table[table] for table in step)) - seen
+        reached = set().union(*(fired[write] for write in step)) - seen
         seen |= reached
         ahead.extend(reached)
     return frozenset(writes)
 
 
-def _direct_writes(database: Database, triggers: Mapping[str, tuple[str, str]]) -> dict[str, frozenset[str] | None]:
+def _direct_writes(
+    database: Database, triggers: Sequence[_Trigger], views: Collection[str]
+) -> dict[_Trigger, frozenset[Write] | None]:
+    """Ask for each trigger alone; those on views stay, for without them a view cannot be written."""
     scratch = scratch_of(database)
+    on_views = {one for one in triggers if fold(one.table) in views}
     try:
-        return {name: _ask(scratch, name, table, sql) for name, (table, sql) in triggers.items()}
+        for one in on_views:
+            attempt(scratch, in_schema(one.sql, one.schema))
+        return {one: _ask(scratch, one, is_on_view=one in on_views) for one in triggers}
     finally:
         scratch.close()
 
 
-def _ask(scratch: Scratch, name: str, table: str, sql: str) -> frozenset[str] | None:
-    """Compile what would fire a trigger and note the tables that the compiler says it writes; None if it cannot be."""
-    writes: set[str] = set()
+def _ask(scratch: Scratch, one: _Trigger, *, is_on_view: bool) -> frozenset[Write] | None:
+    """Compile what would fire a trigger and note what the compiler says that it writes; None if it cannot be."""
+    writes: set[Write] = set()
 
-    def authorize(action: int, first: str | None, _second: str | None, _schema: str | None, source: str | None) -> int:
-        if action in _WRITES and first and source == name:
-            writes.add(fold(first))
+    def authorize(action: int, first: str | None, _second: str | None, schema: str | None, source: str | None) -> int:
+        if action in _EVENTS.values() and first and source == one.name:
+            writes.add((action, fold(first) if schema == "main" else f"{schema}.{first}"))
         return sqlite3.SQLITE_OK
 
-    if not attempt(scratch, sql):
+    if not attempt(scratch, in_schema(one.sql, one.schema)):
         return None
     scratch.set_authorizer(authorize)
     try:
-        if not all(attempt(scratch, f"EXPLAIN {statement}") for statement in writing(scratch, table)):
-            return None
+        is_clear = attempt(scratch, f"EXPLAIN {writing(scratch, one.table)[one.event]}")
     finally:
         scratch.set_authorizer(None)
-        attempt(scratch, f"DROP TRIGGER IF EXISTS {quote(name)}")
-    return frozenset(writes - {fold("sqlite_master"), fold("sqlite_schema")})
+        if not is_on_view:
+            attempt(scratch, f"DROP TRIGGER IF EXISTS {one.schema}.{quote(one.name)}")
+    return frozenset(write for write in writes if write[1] not in _SCHEMAS) if is_clear else None
 
 
-def writing(scratch: Scratch, table: str) -> tuple[str, str, str]:
-    """Render statements that fire every trigger of a table."""
-    columns = [row[1] for row in scratch.execute(f"PRAGMA table_info({quote(table)})")]
-    return (
-        f"INSERT INTO {quote(table)} DEFAULT VALUES",
-        f"UPDATE {quote(table)} SET {commas(f'{quote(column)} = {quote(column)}' for column in columns)}",
-        f"DELETE FROM {quote(table)}",
-    )
+def writing(scratch: Scratch, table_name: str) -> dict[int, str]:
+    """Render statements that fire every trigger of a table, by what they do."""
+    table = f"main.{quote(table_name)}"
+    columns = [row[1] for row in scratch.execute(f"PRAGMA main.table_info({quote(table_name)})")]
+    assignments = commas(f"{quote(column)} = {quote(column)}" for column in columns)
+    return {
+        sqlite3.SQLITE_INSERT: f"INSERT INTO {table} DEFAULT VALUES",
+        sqlite3.SQLITE_UPDATE: f"UPDATE {table} SET {assignments}",
+        sqlite3.SQLITE_DELETE: f"DELETE FROM {table}",
+    }
 
 
 def scratch_of(database: Database) -> Scratch:
@@ -185,6 +252,8 @@ def scratch_of(database: Database) -> Scratch:
         "ORDER BY sql LIKE 'CREATE VIRTUAL%' DESC, rowid"
     ).fetchall():
         attempt(scratch, sql)
+    for (sql,) in database.execute("SELECT sql FROM sqlite_temp_schema WHERE type IN ('table', 'view')").fetchall():
+        attempt(scratch, sql.replace("CREATE ", "CREATE TEMP ", 1))
     return scratch
 
 

@@ -86,23 +86,23 @@ def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, 
 @contextmanager
 def _quiet(database: Database, tables: Sequence[Table], written: Sequence[Table]) -> Iterator[None]:
     """Capture nothing on these tables, and let those of the application's triggers rest that must not fire."""
-    quiet, silent = _silence(database, tables, written)
-    with capture.paused(database, [*tables, *silent]), app_triggers.silenced(database, quiet):
+    quiet, reached = _silence(database, written)
+    with (
+        capture.paused(database, tables),
+        app_triggers.silenced(database, quiet),
+        app_triggers.guarded(database, reached),
+    ):
         yield
 
 
-def _silence(
-    database: Database, tables: Sequence[Table], written: Sequence[Table]
-) -> tuple[list[AppTrigger], list[Table]]:
-    """Return the application's triggers that must not fire, and other synced tables that those which fire write."""
+def _silence(database: Database, written: Sequence[Table]) -> tuple[list[AppTrigger], list[str]]:
+    """Return the application's triggers that must not fire, and the synced tables that those which fire write."""
     enabled = catalog.enabled(database)
     names = {table.name for table in written}
     decided = app_triggers.decide(database, [table.name for table in enabled]) if names else []
     ours = [trigger for trigger in decided if trigger.table_name in names]
     reached = {name for trigger in ours if trigger.fires for name in trigger.writes}
-    known = {table.number for table in tables}
-    silent = [table for table in enabled if fold(table.name) in reached and table.number not in known]
-    return [trigger for trigger in ours if not trigger.fires], silent
+    return [trigger for trigger in ours if not trigger.fires], [t.name for t in enabled if fold(t.name) in reached]
 
 
 def _list_rows(database: Database, plans: Sequence[Plan], most: int) -> None:
@@ -127,12 +127,12 @@ def _list_rows(database: Database, plans: Sequence[Plan], most: int) -> None:
 def apply_held(database: Database, table: Table) -> None:
     """Apply operations that came before the table did."""
     held = database.execute(
-        "SELECT low, high FROM sync_held WHERE table_no = ? ORDER BY low", (table.number,)
+        "SELECT low, high FROM main.sync_held WHERE table_no = ? ORDER BY low", (table.number,)
     ).fetchall()
     if held:
         others = _without(log.ranges_after(log.clock(database), {}), held)
         apply(database, [table], Todo(new=held, window=others))
-        database.execute("DELETE FROM sync_held WHERE table_no = ?", (table.number,))
+        database.execute("DELETE FROM main.sync_held WHERE table_no = ?", (table.number,))
 
 
 def _without(ranges: list[tuple[int, int]], held: list[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -174,12 +174,10 @@ def _drop_temporary(database: Database, plans: Sequence[Plan]) -> None:
 
 def _write_in_place(database: Database, plans: Sequence[Plan]) -> None:
     """Delete, then update, then insert, so that a value is free before it is taken."""
-    for one in plans:
-        _delete(database, one)
-    for one in plans:
-        _update(database, one)
-    for one in plans:
-        _insert(database, one)
+    for write in (_delete, _update, _insert):
+        for one in plans:
+            app_triggers.write_to(database, one.table.name)
+            write(database, one)
 
 
 def _delete(database: Database, one: Plan) -> None:
@@ -206,12 +204,12 @@ def _update(database: Database, one: Plan) -> None:
         cursor = database.execute(  # LIMIT: flattened into the update, the join would begin with the user's table
             f"UPDATE OR ABORT {table.sql} AS t SET {assignments} "
             f"FROM (SELECT {needed} FROM {_simple(one, Kind.UPDATE)} LIMIT -1) AS o "
-            f"WHERE {same_key(table, 't.{c.sql}', 'o.{c.new}')}"
+            f"WHERE {same_key(table, 't.{c.keyed}', 'o.{c.new}')}"
         )
         _require_count(table, expected, cursor.rowcount)
     if one.final.get("U"):
         assignments = commas(f"{c.sql} = f.c{i}" for i, c in enumerate(table.columns))
-        same = " AND ".join(f"t.{c.sql} = f.k{i}" for i, c in enumerate(table.key))
+        same = " AND ".join(f"t.{c.keyed} = f.k{i}" for i, c in enumerate(table.key))
         database.execute(
             f"UPDATE OR ABORT {table.sql} AS t SET {assignments} FROM temp.sync_final_{table.number} AS f WHERE "
             f"f.action = 'U' AND {same}"
@@ -254,6 +252,7 @@ def _write_anew(database: Database, plans: Sequence[Plan]) -> list[tuple[Table, 
         _stage(database, one)
     for one in plans:
         n = one.table.number
+        app_triggers.write_to(database, one.table.name)
         for source in (f"temp.sync_anew_{n}", _final(one.table, "D") if one.has_contested else None):
             if source:
                 database.execute(
@@ -278,7 +277,7 @@ def _stage(database: Database, one: Plan) -> None:
         database.execute(f"{into} {key_values}, {commas(map(logged, table.columns))} FROM {_simple(one, Kind.INSERT)}")
     if one.simple.get(Kind.UPDATE):
         images = commas(map(_image, table.columns))
-        same = same_key(table, "t.{c.sql}", "o.{c.new}")
+        same = same_key(table, "t.{c.keyed}", "o.{c.new}")
         database.execute(
             f"{into} {key_values}, {images} FROM {log.in_ranges('sync_new')} CROSS JOIN {table.sql} AS "
             f"t WHERE {_simple_where(one, Kind.UPDATE)} AND {same}"
@@ -292,6 +291,7 @@ def _stage(database: Database, one: Plan) -> None:
 def _insert_staged(database: Database, table: Table) -> list[Row]:
     """Insert the final rows; return those that a constraint refused."""
     names, n = commas(c.sql for c in table.columns), table.number
+    app_triggers.write_to(database, table.name)
     insert = f"INTO {table.sql} ({names}) SELECT {contested.value_names(table)} FROM temp.sync_anew_{n} AS s"
     try:
         database.execute(f"INSERT OR ABORT {insert}")
@@ -330,7 +330,7 @@ def _final(table: Table, action: str) -> str:
 
 
 def _in(table: Table) -> str:
-    return f"({commas(c.sql for c in table.key)}) IN"
+    return f"({commas(c.keyed for c in table.key)}) IN"
 
 
 def _key_names(table: Table) -> str:

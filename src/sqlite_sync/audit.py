@@ -23,7 +23,7 @@ def log(database: Database) -> Iterator[Finding]:
     found = [*_sequences(database), *_clocks(database), *_contexts(database), *_meaning(database)]
     yield from found
     if not found:
-        count = database.one("SELECT count(*) - 1 FROM sync_operations")
+        count = database.one("SELECT count(*) - 1 FROM main.sync_operations")
         yield Finding(
             "ok", "log", f"the log is sound: {count:,} operations, none missing, clocks and contexts in order"
         )
@@ -32,7 +32,7 @@ def log(database: Database) -> Iterator[Finding]:
 def table(database: Database, entry: catalog.Entry, shape: Table) -> Finding:
     """Compare a table with the replay of its log."""
     known = replace(shape, columns=tuple(column for column in shape.columns if column.position >= 0))
-    held = database.execute("SELECT low, high FROM sync_held WHERE table_no = ?", (entry.number,)).fetchall()
+    held = database.execute("SELECT low, high FROM main.sync_held WHERE table_no = ?", (entry.number,)).fetchall()
     try:
         reconciler.replay(database, known, held)
         differences = reconciler.compare(database, known)
@@ -72,13 +72,13 @@ def _brief(value: Value) -> str:
 
 def _ranges(database: Database) -> list[tuple[bytes, int, int, int]]:
     """Return for each device: id, the seq that is known, and its range of dot numbers."""
-    rows = database.execute("SELECT device_id, seq, ordinal FROM sync_clock ORDER BY ordinal").fetchall()
+    rows = database.execute("SELECT device_id, seq, ordinal FROM main.sync_clock ORDER BY ordinal").fetchall()
     return [(device, seq, dot_number(n, 1), dot_number(n, MAX_SEQ)) for device, seq, n in rows]
 
 
 def _sequences(database: Database) -> Iterator[Finding]:
     for device, seq, first, last in _ranges(database):
-        found = database.one("SELECT count(*) FROM sync_operations WHERE op BETWEEN ? AND ?", (first, last))
+        found = database.one("SELECT count(*) FROM main.sync_operations WHERE op BETWEEN ? AND ?", (first, last))
         if found != seq:
             message = f"of device {device.hex()} {seq:,} operations should be here, {found:,} are"
             yield Finding("error", "log-gap", message, _RESTORE)
@@ -87,12 +87,12 @@ def _sequences(database: Database) -> Iterator[Finding]:
 def _clocks(database: Database) -> Iterator[Finding]:
     for device, _, first, last in _ranges(database):
         wrong = database.one(
-            "SELECT count(*) FROM sync_operations AS o JOIN sync_operations AS p ON p.op = o.op - 1 "
+            "SELECT count(*) FROM main.sync_operations AS o JOIN main.sync_operations AS p ON p.op = o.op - 1 "
             "WHERE o.op > ?1 AND o.op <= ?2 AND o.hlc <= p.hlc AND NOT (o.hlc = 1 AND p.hlc = 1)",  # 1: a baseline's
             (first, last),
         )
         wrong += database.one(
-            f"SELECT count(*) FROM sync_operations WHERE op BETWEEN ? AND ? AND (typeof(hlc) <> 'integer' OR "
+            f"SELECT count(*) FROM main.sync_operations WHERE op BETWEEN ? AND ? AND (typeof(hlc) <> 'integer' OR "
             f"hlc NOT BETWEEN 1 AND {MAX_HLC})",
             (first, last),
         )
@@ -103,18 +103,19 @@ def _clocks(database: Database) -> Iterator[Finding]:
 
 def _contexts(database: Database) -> Iterator[Finding]:
     unknown = database.one(
-        "SELECT count(*) FROM sync_contexts AS c LEFT JOIN sync_clock AS k ON k.ordinal = c.known_ordinal "
-        "LEFT JOIN sync_devices AS d ON d.ordinal = c.ordinal "
+        "SELECT count(*) FROM main.sync_contexts AS c LEFT JOIN main.sync_clock AS k ON k.ordinal = c.known_ordinal "
+        "LEFT JOIN main.sync_devices AS d ON d.ordinal = c.ordinal "
         "WHERE d.ordinal IS NULL OR c.known_seq > coalesce(k.seq, -1) OR c.ordinal = c.known_ordinal OR c.seq < 1"
     )
     backward = database.one(
         "SELECT count(*) FROM (SELECT known_seq, lag(known_seq, 1, 0) OVER "
-        "(PARTITION BY ordinal, known_ordinal ORDER BY seq) AS earlier FROM sync_contexts) WHERE known_seq < earlier"
+        "(PARTITION BY ordinal, known_ordinal ORDER BY seq) AS earlier FROM main.sync_contexts) "
+        "WHERE known_seq < earlier"
     )
     against = database.one(
-        "SELECT count(*) FROM sync_contexts AS c "
-        "JOIN sync_operations AS o ON o.op = c.seq - (c.ordinal << 40) "
-        "JOIN sync_operations AS k ON k.op = c.known_seq - (c.known_ordinal << 40) "
+        "SELECT count(*) FROM main.sync_contexts AS c "
+        "JOIN main.sync_operations AS o ON o.op = c.seq - (c.ordinal << 40) "
+        "JOIN main.sync_operations AS k ON k.op = c.known_seq - (c.known_ordinal << 40) "
         "WHERE c.known_seq > 0 AND k.hlc >= o.hlc AND NOT (k.hlc = 1 AND o.hlc = 1)"
     )
     for count, what in (
@@ -129,8 +130,8 @@ def _contexts(database: Database) -> Iterator[Finding]:
 def _meaning(database: Database) -> Iterator[Finding]:
     kinds = commas(f"{kind:d}" for kind in Kind)
     stray = database.one(
-        f"SELECT count(*) FROM sync_operations AS o WHERE o.op <> 0 AND (o.kind NOT IN ({kinds}) "
-        "OR NOT EXISTS (SELECT 1 FROM sync_tables AS t WHERE t.table_no = o.table_no))"
+        f"SELECT count(*) FROM main.sync_operations AS o WHERE o.op <> 0 AND (o.kind NOT IN ({kinds}) "
+        "OR NOT EXISTS (SELECT 1 FROM main.sync_tables AS t WHERE t.table_no = o.table_no))"
     )
     if stray:
         yield Finding("error", "log-stray", f"{stray:,} operations are on no table, or of no kind", _RESTORE)

@@ -17,8 +17,8 @@ def install(database: Database, table: Table) -> None:
         columns = commas(f"{c.new} COLLATE {c.collation}" for c in table.columns)
         database.execute(f"DROP TABLE IF EXISTS main.sync_notes_{table.number}")
         database.execute(f"CREATE TABLE main.sync_notes_{table.number} ({columns})")
-    for sql in _wanted(database, table).values():  # main: not on a temporary table of the same name
-        database.execute(sql.replace("CREATE TRIGGER ", "CREATE TRIGGER main.", 1))
+    for sql in _wanted(database, table).values():
+        database.create_trigger(sql)
 
 
 def remove(database: Database, number: int) -> None:
@@ -65,7 +65,7 @@ def problem(database: Database, table: Table) -> str | None:
 
 def _wanted(database: Database, table: Table) -> dict[str, str]:
     is_contested = database.one(
-        "SELECT EXISTS (SELECT 1 FROM sync_forks WHERE table_no = ? AND (is_open OR is_parked))", (table.number,)
+        "SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE table_no = ? AND (is_open OR is_parked))", (table.number,)
     )
     return Renderer(table, bool(is_contested)).render()
 

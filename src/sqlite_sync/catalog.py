@@ -28,13 +28,13 @@ class Entry:
 
 def entries(database: Database) -> list[Entry]:
     """Return the whole catalogue."""
-    found = database.execute("SELECT table_no, name, is_enabled FROM sync_tables ORDER BY table_no").fetchall()
+    found = database.execute("SELECT table_no, name, is_enabled FROM main.sync_tables ORDER BY table_no").fetchall()
     return [Entry(number, name, bool(enabled), *_columns(database, number)) for number, name, enabled in found]
 
 
 def entry(database: Database, name: str) -> Entry | None:
     """Return the entry of one table, or None."""
-    row = database.execute("SELECT table_no, name, is_enabled FROM sync_tables WHERE name = ?", (name,)).fetchone()
+    row = database.execute("SELECT table_no, name, is_enabled FROM main.sync_tables WHERE name = ?", (name,)).fetchone()
     return None if row is None else Entry(row[0], row[1], bool(row[2]), *_columns(database, row[0]))
 
 
@@ -77,8 +77,8 @@ def register(database: Database, name: str, columns: Sequence[tuple[str, int]]) 
     """Make sure that a table and its columns, given as (name, place in the key), have numbers."""
     known = entry(database, name)
     if known is None:
-        database.execute("INSERT INTO sync_tables (name, is_enabled) VALUES (?, 0)", (name,))
-        number: int = database.one("SELECT table_no FROM sync_tables WHERE name = ?", (name,))
+        database.execute("INSERT INTO main.sync_tables (name, is_enabled) VALUES (?, 0)", (name,))
+        number: int = database.one("SELECT table_no FROM main.sync_tables WHERE name = ?", (name,))
         present: tuple[str, ...] = ()
     else:
         number, present = known.number, known.columns
@@ -86,7 +86,7 @@ def register(database: Database, name: str, columns: Sequence[tuple[str, int]]) 
     taken = set(map(fold, present))
     fresh = [(column, place) for column, place in columns if fold(column) not in taken]
     database.executemany(
-        "INSERT INTO sync_columns (table_no, position, name, key_place, is_here) VALUES (?, ?, ?, ?, 0)",
+        "INSERT INTO main.sync_columns (table_no, position, name, key_place, is_here) VALUES (?, ?, ?, ?, 0)",
         [(number, len(present) + i, column, place) for i, (column, place) in enumerate(fresh)],
     )
     _widen_log(database, len(present) + len(fresh))
@@ -100,37 +100,39 @@ def register(database: Database, name: str, columns: Sequence[tuple[str, int]]) 
 
 def set_enabled(database: Database, number: int, *, is_enabled: bool) -> None:
     """Note whether a table is captured here."""
-    database.execute("UPDATE sync_tables SET is_enabled = ? WHERE table_no = ?", (is_enabled, number))
+    database.execute("UPDATE main.sync_tables SET is_enabled = ? WHERE table_no = ?", (is_enabled, number))
 
 
 def absent(database: Database, number: int) -> set[str]:
     """Name the columns, folded, that only other devices have, as far as was noted."""
-    rows = database.execute("SELECT name FROM sync_columns WHERE table_no = ? AND NOT is_here", (number,))
+    rows = database.execute("SELECT name FROM main.sync_columns WHERE table_no = ? AND NOT is_here", (number,))
     return {fold(name) for (name,) in rows}
 
 
 def was_enabled(database: Database, number: int) -> bool:
     """Tell whether a table is, or was, enabled: only then are there tables of ours for it."""
-    return bool(database.one("SELECT EXISTS (SELECT 1 FROM sync_columns WHERE table_no = ? AND is_here)", (number,)))
+    return bool(
+        database.one("SELECT EXISTS (SELECT 1 FROM main.sync_columns WHERE table_no = ? AND is_here)", (number,))
+    )
 
 
 def note_columns(database: Database, table: Table) -> None:
     """Note which columns of the catalogue a table has here."""
     here = {column.position for column in table.columns}
     database.executemany(
-        "UPDATE sync_columns SET is_here = ? WHERE table_no = ? AND position = ?",
+        "UPDATE main.sync_columns SET is_here = ? WHERE table_no = ? AND position = ?",
         [(position in here, table.number, position) for position in range(_width(database, table.number))],
     )
 
 
 def _width(database: Database, number: int) -> int:
-    width: int = database.one("SELECT count(*) FROM sync_columns WHERE table_no = ?", (number,))
+    width: int = database.one("SELECT count(*) FROM main.sync_columns WHERE table_no = ?", (number,))
     return width
 
 
 def _columns(database: Database, number: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     rows = database.execute(
-        "SELECT name, key_place FROM sync_columns WHERE table_no = ? ORDER BY position", (number,)
+        "SELECT name, key_place FROM main.sync_columns WHERE table_no = ? ORDER BY position", (number,)
     ).fetchall()
     return tuple(name for name, _ in rows), tuple(_in_key_order(rows))
 
@@ -149,7 +151,25 @@ def _require_same_key(name: str, here: Sequence[str], known: Sequence[str]) -> N
 
 
 def _widen_log(database: Database, columns: int) -> None:
-    wide = database.one("SELECT count(*) FROM pragma_table_info('sync_operations') WHERE name LIKE 'v%'")
-    for position in range(wide, columns):  # SQLite changes no row for this
-        database.execute(f"ALTER TABLE sync_operations ADD COLUMN v{position}")
-        database.execute(f"ALTER TABLE sync_operations ADD COLUMN o{position}")
+    wide = database.one("SELECT count(*) FROM pragma_table_info('sync_operations', 'main') WHERE name LIKE 'v%'")
+    added = [f"{side}{position}" for position in range(wide, columns) for side in "vo"]
+    if added and database.one("SELECT count(*) = 1 FROM (SELECT 1 FROM main.sync_operations LIMIT 2)"):
+        _remake_empty_log(database, added)
+    else:
+        for column in added:  # SQLite changes no row for this, but reads the whole schema again
+            database.execute(f"ALTER TABLE main.sync_operations ADD COLUMN {column}")
+
+
+def _remake_empty_log(database: Database, added: Sequence[str]) -> None:
+    """Make the log anew where it holds no operation yet: a thousand times ALTER TABLE takes seconds."""
+    text = database.one("SELECT sql FROM main.sqlite_schema WHERE name = 'sync_operations'")
+    row = database.execute("SELECT op, table_no, kind, hlc FROM main.sync_operations").fetchone()
+    laws = database.execute(
+        "SELECT sql FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = 'sync_operations'"
+    )
+    found = laws.fetchall()  # none while an import appends
+    database.execute("DROP TABLE main.sync_operations")
+    database.execute(f"{text[: text.rindex(')')].rstrip()}, {tables.commas(added)})")
+    database.execute("INSERT INTO main.sync_operations (op, table_no, kind, hlc) VALUES (?, ?, ?, ?)", row)
+    for (law,) in found:
+        database.create_trigger(law)

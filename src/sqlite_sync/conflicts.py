@@ -86,13 +86,13 @@ def create_keys(database: Database, table: Table) -> None:
 
 def has_forks(database: Database, table: Table) -> bool:
     """Tell whether any row of a table is a fork."""
-    return bool(database.one("SELECT EXISTS (SELECT 1 FROM sync_forks WHERE table_no = ?)", (table.number,)))
+    return bool(database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE table_no = ?)", (table.number,)))
 
 
 def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapping[int, bytes]) -> None:
     """Store judged forks and their open conflicts; `opened` of each gets its new ones: (conflict id, local, remote)."""
     before = _stored(database, forks)
-    database.executemany("DELETE FROM sync_conflicts WHERE conflict_id = ?", [(pair,) for pair in before])
+    database.executemany("DELETE FROM main.sync_conflicts WHERE conflict_id = ?", [(pair,) for pair in before])
     versions.remove(database, table, before)
     _store_heads(database, table, forks)
     found: list[tuple[Any, ...]] = []
@@ -106,13 +106,13 @@ def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapp
             images.append((pair, _versions(verdict, other)))
             if pair not in before:
                 fork.opened.append((pair, verdict.shown.dot, other.dot))
-    database.executemany("INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", found)
+    database.executemany("INSERT INTO main.sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", found)
     versions.put(database, table, images)
 
 
 def _stored(database: Database, forks: Sequence[Fork]) -> set[bytes]:
     """Return the ids of the open conflicts between versions of these rows."""
-    select = f"SELECT conflict_id FROM sync_conflicts WHERE fork = ? AND NOT {IS_PARKED}"
+    select = f"SELECT conflict_id FROM main.sync_conflicts WHERE fork = ? AND NOT {IS_PARKED}"
     known = [fork.number for fork in forks if fork.number is not None]
     return {pair for number in known for (pair,) in database.execute(select, (number,))}
 
@@ -120,21 +120,21 @@ def _stored(database: Database, forks: Sequence[Fork]) -> set[bytes]:
 def _store_heads(database: Database, table: Table, forks: Sequence[Fork]) -> None:
     """Store everything about forks but their conflicts; new ones get their number."""
     known, new = [f for f in forks if f.number is not None], [f for f in forks if f.number is None]
-    number: int = database.one("SELECT coalesce(max(fork), 0) FROM sync_forks")
+    number: int = database.one("SELECT coalesce(max(fork), 0) FROM main.sync_forks")
     for fork in new:
         fork.number = number = number + 1
-    insert = "INSERT INTO sync_forks (base, shown, is_open, fork, table_no, is_parked) VALUES (?, ?, ?, ?, {}, 0)"
+    insert = "INSERT INTO main.sync_forks (base, shown, is_open, fork, table_no, is_parked) VALUES (?, ?, ?, ?, {}, 0)"
     for sql, some in (
         (insert.format(table.number), new),
-        ("UPDATE sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", known),
+        ("UPDATE main.sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", known),
     ):
         rows = [(pack_base(table, f.base), f.verdict.shown.dot, f.is_open, f.number) for f in some]
         database.executemany(sql, rows)
     for marks, group in groupby(new, key=lambda fork: commas(map(mark, fork.key))):
         keys = [(*fork.key, fork.number) for fork in group]
-        database.executemany(f"INSERT INTO sync_keys_{table.number} VALUES ({marks}, ?)", keys)
+        database.executemany(f"INSERT INTO main.sync_keys_{table.number} VALUES ({marks}, ?)", keys)
     database.executemany(
-        "INSERT INTO sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO main.sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
         [(fork.number, op.dot) for fork in forks for op in fork.operations],
     )
 
@@ -149,15 +149,15 @@ def renew_images(database: Database, table: Table) -> None:
             pair = _pair_id(devices, verdict.shown, other)
             versions.put(database, table, [(pair, _versions(verdict, other))])
             database.execute(
-                "UPDATE sync_conflicts SET differing = ? WHERE conflict_id = ?",
+                "UPDATE main.sync_conflicts SET differing = ? WHERE conflict_id = ?",
                 (_differing(table, verdict, other), pair),
             )
     for fork, pair, local in database.execute(
-        f"SELECT fork, c.conflict_id, c.local_op FROM sync_conflicts AS c JOIN sync_forks USING (fork) "
+        f"SELECT fork, c.conflict_id, c.local_op FROM main.sync_conflicts AS c JOIN main.sync_forks USING (fork) "
         f"WHERE c.{IS_PARKED} AND table_no = ?",
         (table.number,),
     ).fetchall():
-        standing = "SELECT fork FROM sync_forks WHERE shown = ? AND table_no = ? AND NOT is_parked"
+        standing = "SELECT fork FROM main.sync_forks WHERE shown = ? AND table_no = ? AND NOT is_parked"
         other = database.one(standing, (local, table.number))
         beside = None if other is None else _shown_image(database, table, other, contexts)
         versions.put(database, table, [(pair, (None, beside, _shown_image(database, table, fork, contexts)))])
@@ -223,7 +223,9 @@ def forks_of(database: Database, ids: Iterable[bytes]) -> list[int]:
         marks = commas("?" * len(some))
         forks |= {
             fork
-            for (fork,) in database.execute(f"SELECT fork FROM sync_conflicts WHERE conflict_id IN ({marks})", some)
+            for (fork,) in database.execute(
+                f"SELECT fork FROM main.sync_conflicts WHERE conflict_id IN ({marks})", some
+            )
         }
     return sorted(forks)
 
@@ -238,10 +240,10 @@ def _listed(database: Database, where: str, parameters: Sequence[Any]) -> list[t
     devices = log.device_ids(database)
     rows = database.execute(
         "SELECT c.conflict_id, c.fork, c.kind, c.local_op, l.hlc, c.remote_op, r.hlc, c.differing, o.* "
-        "FROM sync_conflicts AS c JOIN sync_operations AS l ON l.op = c.local_op "
-        "JOIN sync_operations AS r ON r.op = c.remote_op "
-        f"JOIN sync_operations AS o ON o.op = CASE WHEN c.{IS_PARKED} THEN c.remote_op ELSE c.local_op END "
-        f"{log.AUTHOR} JOIN sync_tables AS t ON t.table_no = o.table_no "
+        "FROM main.sync_conflicts AS c JOIN main.sync_operations AS l ON l.op = c.local_op "
+        "JOIN main.sync_operations AS r ON r.op = c.remote_op "
+        f"JOIN main.sync_operations AS o ON o.op = CASE WHEN c.{IS_PARKED} THEN c.remote_op ELSE c.local_op END "
+        f"{log.AUTHOR} JOIN main.sync_tables AS t ON t.table_no = o.table_no "
         f"WHERE {where} ORDER BY t.name, o.hlc, d.device_id, c.conflict_id",
         parameters,
     )
@@ -250,15 +252,15 @@ def _listed(database: Database, where: str, parameters: Sequence[Any]) -> list[t
 
 def count(database: Database) -> int:
     """Count the open conflicts."""
-    number: int = database.one("SELECT count(*) FROM sync_conflicts")
+    number: int = database.one("SELECT count(*) FROM main.sync_conflicts")
     return number
 
 
 def counts(database: Database) -> list[tuple[str, str, int]]:
     """Count the open conflicts by (table, kind)."""
     return database.execute(
-        "SELECT t.name, c.kind, count(*) FROM sync_conflicts AS c JOIN sync_forks AS f USING (fork) "
-        "JOIN sync_tables AS t USING (table_no) GROUP BY t.name, c.kind ORDER BY t.name, c.kind"
+        "SELECT t.name, c.kind, count(*) FROM main.sync_conflicts AS c JOIN main.sync_forks AS f USING (fork) "
+        "JOIN main.sync_tables AS t USING (table_no) GROUP BY t.name, c.kind ORDER BY t.name, c.kind"
     ).fetchall()
 
 
@@ -290,7 +292,8 @@ def is_parked(conflict: Conflict) -> bool:
 def located(database: Database, conflict: Conflict) -> tuple[Table, int, int, int]:
     """Find an open conflict: its table, fork, and the dot numbers of its local and remote head."""
     row = database.execute(
-        "SELECT f.table_no, c.fork, c.local_op, c.remote_op FROM sync_conflicts AS c JOIN sync_forks AS f USING (fork) "
+        "SELECT f.table_no, c.fork, c.local_op, c.remote_op FROM main.sync_conflicts AS c "
+        "JOIN main.sync_forks AS f USING (fork) "
         "WHERE c.conflict_id = ?",
         (conflict.conflict_id,),
     ).fetchone()
@@ -304,9 +307,10 @@ def located(database: Database, conflict: Conflict) -> tuple[Table, int, int, in
 
 def loaded(database: Database, table: Table, fork: int) -> tuple[Image, list[RowOperation]]:
     """Read a fork: its base image, and its operations in the total order."""
-    base = database.one("SELECT base FROM sync_forks WHERE fork = ?", (fork,))
+    base = database.one("SELECT base FROM main.sync_forks WHERE fork = ?", (fork,))
     rows = database.execute(
-        f"SELECT {operation_columns(table)} FROM sync_fork_operations AS f JOIN sync_operations AS o ON o.op = f.op "
+        f"SELECT {operation_columns(table)} FROM main.sync_fork_operations AS f "
+        f"JOIN main.sync_operations AS o ON o.op = f.op "
         f"{log.AUTHOR} WHERE f.fork = ? ORDER BY {log.TOTAL_ORDER}",
         (fork,),
     )
@@ -319,8 +323,8 @@ def loaded_all(
     """Read these forks: number, base image, operations in the total order."""
     for some in _batches(forks):
         rows = database.execute(
-            f"SELECT f.fork, s.base, {operation_columns(table)} FROM sync_fork_operations AS f "
-            f"JOIN sync_forks AS s USING (fork) JOIN sync_operations AS o ON o.op = f.op {log.AUTHOR} "
+            f"SELECT f.fork, s.base, {operation_columns(table)} FROM main.sync_fork_operations AS f "
+            f"JOIN main.sync_forks AS s USING (fork) JOIN main.sync_operations AS o ON o.op = f.op {log.AUTHOR} "
             f"WHERE f.fork IN ({commas('?' * len(some))}) ORDER BY f.fork, {log.TOTAL_ORDER}",
             some,
         ).fetchall()
@@ -331,14 +335,14 @@ def loaded_all(
 
 def open_forks(database: Database, table: Table) -> list[int]:
     """List the forks of a table that are in conflict."""
-    rows = database.execute("SELECT fork FROM sync_forks WHERE table_no = ? AND is_open", (table.number,))
+    rows = database.execute("SELECT fork FROM main.sync_forks WHERE table_no = ? AND is_open", (table.number,))
     return [fork for (fork,) in rows]
 
 
 def read_operation(database: Database, table: Table, dot: int) -> RowOperation:
     """Read one operation as its row sees it."""
     row = database.execute(
-        f"SELECT {operation_columns(table)} FROM sync_operations AS o {log.AUTHOR} WHERE o.op = ?", (dot,)
+        f"SELECT {operation_columns(table)} FROM main.sync_operations AS o {log.AUTHOR} WHERE o.op = ?", (dot,)
     ).fetchone()
     return row_operation(table, row)
 
@@ -350,7 +354,7 @@ def history(database: Database, table: Table, op: RowOperation) -> list[RowOpera
         f"o.{c.new} = {mark(value)} COLLATE {c.collation}" for c, value in zip(table.key, keys, strict=True)
     )
     rows = database.execute(
-        f"SELECT {operation_columns(table)} FROM sync_operations AS o {log.AUTHOR} "
+        f"SELECT {operation_columns(table)} FROM main.sync_operations AS o {log.AUTHOR} "
         f"WHERE o.table_no = {table.number} AND {where} ORDER BY {log.TOTAL_ORDER}",
         keys,
     )
@@ -367,11 +371,11 @@ def judged(base: Image, operations: Sequence[RowOperation], contexts: Contexts, 
 
 def rebase(database: Database, table: Table) -> None:
     """Let every fork of a table start from its row's beginning, where columns appeared that its base does not have."""
-    for (fork,) in database.execute("SELECT fork FROM sync_forks WHERE table_no = ?", (table.number,)).fetchall():
+    for (fork,) in database.execute("SELECT fork FROM main.sync_forks WHERE table_no = ?", (table.number,)).fetchall():
         _, operations = loaded(database, table, fork)
-        database.execute("UPDATE sync_forks SET base = NULL WHERE fork = ?", (fork,))
+        database.execute("UPDATE main.sync_forks SET base = NULL WHERE fork = ?", (fork,))
         database.executemany(
-            "INSERT INTO sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO main.sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
             [(fork, op.dot) for op in history(database, table, operations[0])],
         )
 

@@ -92,7 +92,7 @@ def _find_contested(database: Database, table: Table, kinds: Mapping[int, int], 
         sources.append(f"SELECT {collated} FROM {new} GROUP BY {collated} HAVING count(*) > 1")
         sources.append(f"SELECT {collated} FROM {new} AND (o.kind >= {Kind.RESOLVE:d} OR o.base IS NOT NULL)")
     if kinds and search.is_thorough:
-        there = f"SELECT 1 FROM {table.sql} AS t WHERE {same_key(table, 't.{c.sql}', 'o.{c.new}')}"
+        there = f"SELECT 1 FROM {table.sql} AS t WHERE {same_key(table, 't.{c.keyed}', 'o.{c.new}')}"
         sources.append(f"SELECT {collated} FROM {new} AND o.kind = {Kind.INSERT:d} AND EXISTS ({there})")
     if kinds and _touches(database, "sync_window", n):
         window = f"{log.in_ranges('sync_window')} WHERE o.table_no = {n}"
@@ -198,7 +198,7 @@ def _contested_rows(database: Database, table: Table) -> Iterator[_Contested]:
     current = _Merge(database.execute(
         f"SELECT c.row, {commas(f'+t.{c.sql}' for c in table.columns)} FROM temp.sync_contested_{n} AS "
         f"c CROSS JOIN {table.sql} AS t "
-        f"WHERE {' AND '.join(f't.{c.sql} = c.k{i}' for i, c in enumerate(table.key))} ORDER BY c.row"
+        f"WHERE {' AND '.join(f't.{c.keyed} = c.k{i}' for i, c in enumerate(table.key))} ORDER BY c.row"
     ))  # fmt: skip
     forks = _Merge(iter(database.execute(
         f"SELECT c.row, f.fork, f.base FROM temp.sync_contested_{n} AS c CROSS JOIN main.sync_keys_{n} "

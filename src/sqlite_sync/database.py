@@ -87,6 +87,7 @@ class Database:
             msg = f"SQLite {sqlite3.sqlite_version} is too old for sqlite_sync: use {oldest} or newer"
             raise DatabaseError(msg)
         self.path = path
+        self._left: str | None = None
         try:
             self.connection = connect(str(path)) if connect else sqlite3.connect(path, timeout=timeout_s)
         except sqlite3.Error as error:
@@ -106,6 +107,10 @@ class Database:
         """Run several statements inside the transaction, which `executescript` would commit."""
         for statement in statements(sql):
             self.execute(statement)
+
+    def create_trigger(self, sql: str) -> None:
+        """Create a trigger in the file; a temporary table of the same name must not get it."""
+        self.execute(in_schema(sql, "main"))
 
     def one(self, sql: str, parameters: Iterable[Any] = ()) -> Any:  # noqa: ANN401 - whatever the statement selects
         """Return the first column of the first row, or None."""
@@ -157,23 +162,23 @@ class Database:
     def attached(self, path: Path, schema: str) -> Iterator[None]:
         """Attach a file of ours; SQLite allows it outside transactions only."""
         self.require_no_transaction()
-        if schema in [row[1] for row in self.execute("PRAGMA database_list").fetchall()]:
-            self._detach(schema)
+        self.let_go()
+        if self._left:
+            msg = f"a statement on the connection to {self.path} is unfinished: fetch all its rows, or close its cursor"
+            raise StateError(msg)
         self.execute(f"ATTACH ? AS {schema}", (str(path),))
         try:
             yield
         finally:
-            with suppress(
-                sqlite3.OperationalError
-            ):  # an unfinished SELECT of the user's holds it: the next one detaches
-                self.execute(f"DETACH {schema}")
+            self._left = schema
+            self.let_go()
 
-    def _detach(self, schema: str) -> None:
-        try:
-            self.execute(f"DETACH {schema}")
-        except sqlite3.OperationalError as error:
-            msg = f"a statement on the connection to {self.path} is unfinished: fetch all its rows, or close its cursor"
-            raise StateError(msg) from error
+    def let_go(self) -> None:
+        """Detach what an unfinished SELECT of the user's held when we were done with it, if it has come to its end."""
+        if self._left:
+            with suppress(sqlite3.OperationalError):
+                self.execute(f"DETACH {self._left}")
+                self._left = None
 
     @contextmanager
     def without_foreign_keys(self) -> Iterator[None]:
@@ -189,10 +194,10 @@ class Database:
     def open_log(self) -> Iterator[None]:
         """Lift the log's laws inside a transaction, for bulk appends and for `renew_device`."""
         for name in LAWS:
-            self.execute(f"DROP TRIGGER IF EXISTS {name}")
+            self.execute(f"DROP TRIGGER IF EXISTS main.{name}")
         yield
         for law in LAWS.values():
-            self.execute(law)
+            self.create_trigger(law)
 
     def lost_laws(self) -> list[str]:
         """Name the triggers that keep the log append-only and are missing, or have another text."""
@@ -224,8 +229,9 @@ class Database:
             return
         if self.one("PRAGMA encoding") != "UTF-8":
             msg = (
-                f"{self.path} stores text as UTF-16, which cannot be synced yet: convert it to UTF-8 "
-                "(.dump into a new file)"
+                f"{self.path} stores text as UTF-16, and a bundle in UTF-8 cannot be attached to it: convert it "
+                "to UTF-8 "
+                f"(sqlite3 {self.path.name} .dump | sqlite3 new.db)"
             )
             raise DatabaseError(msg)
         with self.transaction():
@@ -234,18 +240,18 @@ class Database:
             self._require_free_names()
             self.script(resource("schema.sql"))
             for law in LAWS.values():
-                self.execute(law)
-            self.execute("INSERT INTO sync_state VALUES (?, 1, 0)", (FORMAT,))  # 1 is the HLC of baselines
-            self.execute("INSERT INTO sync_devices VALUES (0, ?, 0)", (new_uuid(),))
+                self.create_trigger(law)
+            self.execute("INSERT INTO main.sync_state VALUES (?, 1, 0)", (FORMAT,))  # 1 is the HLC of baselines
+            self.execute("INSERT INTO main.sync_devices VALUES (0, ?, 0)", (new_uuid(),))
 
     def device_id(self) -> bytes:
         """Return the id of this device."""
-        device_id: bytes = self.one("SELECT device_id FROM sync_devices WHERE ordinal = 0")
+        device_id: bytes = self.one("SELECT device_id FROM main.sync_devices WHERE ordinal = 0")
         return device_id
 
     def _require_format(self) -> None:
         columns = [row[0] for row in self.execute("SELECT name FROM pragma_table_info('sync_state', 'main')")]
-        found = self.one("SELECT format FROM sync_state") if columns[:1] == ["format"] else None
+        found = self.one("SELECT format FROM main.sync_state") if columns[:1] == ["format"] else None
         if found is None:
             msg = (
                 f"{self.path} has a table sync_state that is not ours: the application uses names that "
@@ -273,7 +279,7 @@ class Database:
         found = self._names()
         wanted = [name for name in schema_names(resource("schema.sql")) if name not in LAWS]
         if "sync_columns" in found:
-            rows = self.execute("SELECT DISTINCT table_no FROM sync_columns WHERE is_here ORDER BY table_no")
+            rows = self.execute("SELECT DISTINCT table_no FROM main.sync_columns WHERE is_here ORDER BY table_no")
             wanted += [f"sync_keys_{number}" for (number,) in rows.fetchall()]
         return [name for name in wanted if name not in found]
 
@@ -320,6 +326,11 @@ def schema_names(sql: str) -> list[str]:
     return [name.lower() for name in (*names, *LAWS) if not name.startswith("sqlite_")]
 
 
+def in_schema(sql: str, schema: str) -> str:
+    """Say in a trigger's text, as SQLite keeps it, in which schema to create it."""
+    return sql.replace("CREATE TRIGGER ", f"CREATE TRIGGER {schema}.", 1)
+
+
 def new_uuid() -> bytes:
     """Make a UUIDv7."""
     return uuid_utils.uuid7().bytes
@@ -328,6 +339,8 @@ def new_uuid() -> bytes:
 def _translated(error: sqlite3.Error, path: Path) -> SyncError | None:
     if re.match(r"no such table: (main\.)?sync_", str(error)):
         return SchemaError(f"{path} is not prepared (any more): call initialize() ({error})")
+    if taken := re.match(r"(?:table|view) \"?(sync_\w+)\"? already exists", str(error)):
+        return SchemaError(f"the connection to {path} has a temporary {taken[1]}, a name that we need: rename it")
     code = getattr(error, "sqlite_errorcode", None)
     remedy = _REMEDIES.get(code, _REMEDIES.get(code & 0xFF)) if code is not None else None
     return DatabaseError(f"{path} {remedy} ({error})") if remedy else None

@@ -149,14 +149,14 @@ def _unshown(path: Path, why: str) -> DeviceError:
 def renew(database: Database, agreed: int) -> bytes:
     """Go on under a new device id, in the caller's transaction; operations beyond `agreed` become the new device's."""
     former, new = database.device_id(), new_uuid()
-    database.execute("UPDATE sync_devices SET device_id = ? WHERE ordinal = 0", (new,))
+    database.execute("UPDATE main.sync_devices SET device_id = ? WHERE ordinal = 0", (new,))
     ordinal = log.ordinal_for(database, former)
-    database.execute("UPDATE sync_devices SET seq = ? WHERE ordinal = ?", (agreed, ordinal))
+    database.execute("UPDATE main.sync_devices SET seq = ? WHERE ordinal = ?", (agreed, ordinal))
     _renumber(database, agreed, ordinal)
     _move_contexts(database, agreed, ordinal)
-    database.execute("DELETE FROM sync_peers WHERE ordinal = ?", (ordinal,))
-    database.execute("UPDATE sync_peers SET ordinal = ?, seq = min(seq, ?) WHERE ordinal = 0", (ordinal, agreed))
-    database.execute("UPDATE sync_state SET settled_seq = max(settled_seq - ?, 0)", (agreed,))
+    database.execute("DELETE FROM main.sync_peers WHERE ordinal = ?", (ordinal,))
+    database.execute("UPDATE main.sync_peers SET ordinal = ?, seq = min(seq, ?) WHERE ordinal = 0", (ordinal, agreed))
+    database.execute("UPDATE main.sync_state SET settled_seq = max(settled_seq - ?, 0)", (agreed,))
     _rename_conflicts(database)
     return new
 
@@ -169,28 +169,28 @@ def _renumber(database: Database, agreed: int, ordinal: int) -> None:
         return f"{name} = CASE WHEN {name} > {agreed} THEN {name} - {agreed} ELSE {name} - {shift} END"
 
     with database.open_log():
-        database.execute(f"UPDATE sync_operations SET op = op - {shift} WHERE op BETWEEN 1 AND {agreed}")
-        database.execute(f"UPDATE sync_operations SET op = op - {agreed} WHERE op > {agreed}")
-        database.execute(f"UPDATE sync_operations SET {moved('base')} WHERE base > 0")
+        database.execute(f"UPDATE main.sync_operations SET op = op - {shift} WHERE op BETWEEN 1 AND {agreed}")
+        database.execute(f"UPDATE main.sync_operations SET op = op - {agreed} WHERE op > {agreed}")
+        database.execute(f"UPDATE main.sync_operations SET {moved('base')} WHERE base > 0")
     for table, column in (
         ("sync_forks", "shown"),
         ("sync_fork_operations", "op"),
         ("sync_conflicts", "local_op"),
         ("sync_conflicts", "remote_op"),
     ):
-        database.execute(f"UPDATE {table} SET {moved(column)} WHERE {column} > 0")
+        database.execute(f"UPDATE main.{table} SET {moved(column)} WHERE {column} > 0")
 
 
 def _move_contexts(database: Database, agreed: int, ordinal: int) -> None:
     """Split this device's contexts between the former device and the new one, which also knows the former."""
     database.execute(
-        "UPDATE sync_contexts SET known_ordinal = ?, known_seq = min(known_seq, ?) WHERE known_ordinal = 0",
+        "UPDATE main.sync_contexts SET known_ordinal = ?, known_seq = min(known_seq, ?) WHERE known_ordinal = 0",
         (ordinal, agreed),
     )
-    own = database.execute("SELECT known_ordinal, seq, known_seq FROM sync_contexts WHERE ordinal = 0").fetchall()
-    database.execute("DELETE FROM sync_contexts WHERE ordinal = 0")
+    own = database.execute("SELECT known_ordinal, seq, known_seq FROM main.sync_contexts WHERE ordinal = 0").fetchall()
+    database.execute("DELETE FROM main.sync_contexts WHERE ordinal = 0")
     insert = (
-        "INSERT INTO sync_contexts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET known_seq = "
+        "INSERT INTO main.sync_contexts VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET known_seq = "
         "max(known_seq, excluded.known_seq)"
     )
     database.executemany(insert, [(ordinal, known, seq, known_seq) for known, seq, known_seq in own if seq <= agreed])
@@ -201,10 +201,10 @@ def _move_contexts(database: Database, agreed: int, ordinal: int) -> None:
 def _rename_conflicts(database: Database) -> None:
     """Derive the ids of open conflicts again, since op ids come from device ids."""
     ids = log.device_ids(database)
-    rows = database.execute("SELECT conflict_id, kind, local_op, remote_op FROM sync_conflicts").fetchall()
+    rows = database.execute("SELECT conflict_id, kind, local_op, remote_op FROM main.sync_conflicts").fetchall()
     renamed = []
     for former, kind, *dots in rows:
         ops = [op_id(ids[ordinal_of(dot)], seq_of(dot)) for dot in dots]
         renamed.append((parked_id(*ops) if kind in PARKED_KINDS else conflict_id(*ops), former))
-    database.executemany("UPDATE sync_conflicts SET conflict_id = ? WHERE conflict_id = ?", renamed)
+    database.executemany("UPDATE main.sync_conflicts SET conflict_id = ? WHERE conflict_id = ?", renamed)
     versions.rename(database, renamed)

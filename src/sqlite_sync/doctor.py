@@ -98,7 +98,8 @@ def _table(
 def _kept(database: Database, entry: catalog.Entry, *, deep: bool) -> Iterator[Finding]:
     """Say whether an enabled table is captured, and what waits on it."""
     held = database.one(
-        "SELECT count(*) FROM sync_held AS h CROSS JOIN sync_operations AS o ON o.op BETWEEN h.low AND h.high "
+        "SELECT count(*) FROM main.sync_held AS h CROSS JOIN main.sync_operations AS o "
+        "ON o.op BETWEEN h.low AND h.high "
         "AND o.table_no = h.table_no WHERE h.table_no = ?",
         (entry.number,),
     )

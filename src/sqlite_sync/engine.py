@@ -14,6 +14,7 @@ from typing import Self, overload
 from sqlite_sync import (
     arbiter,
     bundle_reader,
+    capture,
     catalog,
     conflicts,
     devices,
@@ -91,6 +92,7 @@ class SyncEngine:
     def connection(self) -> sqlite3.Connection:
         """The connection to the file, for the application's own statements too."""
         self._require_open()
+        self._database.let_go()
         return self._database.connection
 
     @property
@@ -172,6 +174,25 @@ class SyncEngine:
             settler.settle(self._database)
             return written
 
+    @contextmanager
+    def migration(self) -> Iterator[None]:
+        """Capture nothing inside this block, so that the application can drop columns; then log what it left behind.
+
+        SQLite refuses `ALTER TABLE ... DROP COLUMN` while a trigger names the column. Nothing is lost when the block
+        fails, or the process dies in it: the next verb finds the triggers gone, and does what the end here does.
+        """
+        with self._changing():
+            for entry in catalog.entries(self._database):
+                if entry.is_enabled:
+                    capture.remove(self._database, entry.number)
+        try:
+            yield
+        except BaseException:
+            if not self._is_closed and not self.connection.in_transaction:
+                self._mend()
+            raise
+        self._mend()
+
     def set_trigger_fires(self, trigger: str, fires: bool | None) -> None:  # noqa: FBT001
         """Decide whether a trigger of the application fires during import; None leaves it to the rule."""
         with self._changing():
@@ -180,9 +201,9 @@ class SyncEngine:
             ):
                 msg = f"there is no trigger {trigger!r} in {self.path}"
                 raise TableError(msg)
-            self._database.execute("DELETE FROM sync_app_triggers WHERE name = ?", (trigger,))
+            self._database.execute("DELETE FROM main.sync_app_triggers WHERE name = ?", (trigger,))
             if fires is not None:
-                self._database.execute("INSERT INTO sync_app_triggers VALUES (?, ?)", (trigger, fires))
+                self._database.execute("INSERT INTO main.sync_app_triggers VALUES (?, ?)", (trigger, fires))
 
     # --- exchange -------------------------------------------------------------------------------------------------
 
@@ -320,6 +341,10 @@ class SyncEngine:
         if settler.is_needed(self._database):
             with self._database.without_foreign_keys(), self._database.transaction():
                 settler.settle(self._database)
+
+    def _mend(self) -> None:
+        with self._changing():
+            settler.settle(self._database)
 
     def _require_other_file(self, target: Path) -> None:
         own = [

@@ -151,17 +151,19 @@ def _baseline(database: Database, table: Table) -> int:
     ordinal = log.ordinal_for(database, as_uuid8(digest.digest()))
     held = (dot_number(ordinal, 1), dot_number(ordinal, count))
     if log.clock(database).get(ordinal):  # a peer with a copy of the same file has sent it already
-        database.execute("DELETE FROM sync_held WHERE table_no = ? AND low = ? AND high = ?", (table.number, *held))
+        database.execute(
+            "DELETE FROM main.sync_held WHERE table_no = ? AND low = ? AND high = ?", (table.number, *held)
+        )
         return count
     with database.open_log():
         database.execute(
-            f"INSERT INTO sync_operations (op, table_no, kind, hlc, {commas(c.new for c in table.columns)}) "
+            f"INSERT INTO main.sync_operations (op, table_no, kind, hlc, {commas(c.new for c in table.columns)}) "
             f"SELECT row_number() OVER (ORDER BY {order}) + ?, {table.number}, {Kind.INSERT:d}, "
             f"{_BASELINE_HLC}, {names} "
             f"FROM {table.sql} ORDER BY {order}",
             (dot_number(ordinal, 0),),
         )
-    database.execute("UPDATE sync_devices SET seq = ? WHERE ordinal = ?", (count, ordinal))
+    database.execute("UPDATE main.sync_devices SET seq = ? WHERE ordinal = ?", (count, ordinal))
     log.note_context(database, {ordinal: count})
     return count
 
@@ -182,7 +184,8 @@ def as_uuid8(digest: bytes) -> bytes:
 def _require_not_renamed(database: Database, table: Table) -> None:
     """Refuse a table that carries the triggers of another: it is captured already, under the name it had."""
     rows = database.execute(
-        "SELECT c.name FROM sync_tables AS c JOIN main.sqlite_schema AS s ON s.name = 'sync_insert_' || c.table_no "
+        "SELECT c.name FROM main.sync_tables AS c "
+        "JOIN main.sqlite_schema AS s ON s.name = 'sync_insert_' || c.table_no "
         "WHERE s.tbl_name = ? COLLATE NOCASE AND c.table_no <> ?",
         (table.name, table.number),
     ).fetchall()

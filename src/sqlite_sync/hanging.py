@@ -172,14 +172,14 @@ class Hanging:
             self._collect(self._rows.named(child, image), reference, loss)
 
     def _judge_again(self, reference: Reference, row: LiveRow, local: int) -> None:
-        number = self._database.one("SELECT table_no FROM sync_operations WHERE op = ?", (local,))
+        number = self._database.one("SELECT table_no FROM main.sync_operations WHERE op = ?", (local,))
         if reference.parent is None:
             if number == row.table.number:
                 self._collect(row, reference, row.head)
         elif number == reference.parent.number:
             keys = commas(column.new for column in reference.parent.key)
             key: Sequence[Value] = self._database.execute(
-                f"SELECT {keys} FROM sync_operations WHERE op = ?", (local,)
+                f"SELECT {keys} FROM main.sync_operations WHERE op = ?", (local,)
             ).fetchone()
             loss = self._rows.head(reference.parent, key) or local
             if self._is_unforeseen(row.head, loss):
@@ -193,7 +193,7 @@ class Hanging:
         return self._is_resolution(loss)
 
     def _is_resolution(self, dot: int) -> bool:
-        kind = self._database.one("SELECT kind FROM sync_operations WHERE op = ?", (dot,))
+        kind = self._database.one("SELECT kind FROM main.sync_operations WHERE op = ?", (dot,))
         return kind in (Kind.RESOLVE, Kind.RESOLVE_DELETE)
 
     def _is_orphan(self, reference: Reference, row: LiveRow) -> bool:

@@ -260,7 +260,7 @@ def _append(database: Database, header: Header, found: Sequence[_Device], reques
         "WHERE c.seq > d.known"
     )
     database.executemany(
-        "UPDATE sync_devices SET seq = ? WHERE ordinal = ? AND ordinal <> 0",
+        "UPDATE main.sync_devices SET seq = ? WHERE ordinal = ? AND ordinal <> 0",
         [(d.range.to_seq, d.ordinal) for d in found if d.new_count],
     )
     database.execute("DROP TABLE temp.sync_incoming")
@@ -360,7 +360,7 @@ def _window(database: Database, found: Sequence[_Device], old: Mapping[int, int]
     low: dict[int, int] | None = None
     for device in fresh:  # contexts only grow, so a device's first new operation has its least
         rows = database.execute(
-            "SELECT known_ordinal, max(known_seq) FROM sync_contexts WHERE ordinal = ? AND seq <= ? "
+            "SELECT known_ordinal, max(known_seq) FROM main.sync_contexts WHERE ordinal = ? AND seq <= ? "
             "GROUP BY known_ordinal",
             (device.ordinal, device.known + 1),
         )
@@ -376,12 +376,12 @@ def _hold(database: Database, held: Iterable[Entry], todo: Todo) -> int:
         rows = []
         for low, high in todo.new:
             here = database.one(
-                "SELECT count(*) FROM sync_operations WHERE op BETWEEN ? AND ? AND table_no = ?",
+                "SELECT count(*) FROM main.sync_operations WHERE op BETWEEN ? AND ? AND table_no = ?",
                 (low, high, entry.number),
             )
             rows += [(entry.number, low, high)] if here else []
             count += here
-        database.executemany("INSERT INTO sync_held VALUES (?, ?, ?)", rows)
+        database.executemany("INSERT INTO main.sync_held VALUES (?, ?, ?)", rows)
     return count
 
 
@@ -392,7 +392,7 @@ def _note(database: Database, header: Header, found: Sequence[_Device], now_ms: 
     peers.note(database, source.ordinal, header.bundle_id, {d.ordinal: d.range.to_seq for d in found})
     named = (header.bundle_id, header.total_operations, header.digest)
     peers.note_bundle(database, named, source.ordinal, now_ms)
-    database.execute("UPDATE sync_state SET hlc_floor = max(hlc_floor, ?)", (max(d.range.to_hlc for d in found),))
+    database.execute("UPDATE main.sync_state SET hlc_floor = max(hlc_floor, ?)", (max(d.range.to_hlc for d in found),))
 
 
 def _key_names(table: Table, values: Sequence[Value]) -> dict[str, Value]:

@@ -55,7 +55,9 @@ class LiveRows:
         base, operations = conflicts.loaded(self._database, table, fork)
         image = conflicts.judged(base, operations, self._contexts, table).image
         keys = commas(f"k{i}" for i in range(len(table.key)))
-        key = self._database.execute(f"SELECT {keys} FROM sync_keys_{table.number} WHERE fork = ?", (fork,)).fetchone()
+        key = self._database.execute(
+            f"SELECT {keys} FROM main.sync_keys_{table.number} WHERE fork = ?", (fork,)
+        ).fetchone()
         return None if image is None else self._row(table, tuple(key), image, fork)
 
     def fork_of_absent(self, table: Table, key: Row) -> int:
@@ -85,12 +87,12 @@ class LiveRows:
 
     def _fork(self, table: Table, key: Sequence[Value]) -> int | None:
         fork: int | None = self._database.one(
-            f"SELECT fork FROM sync_keys_{table.number} WHERE {_key_is('k{i}', key)}", key
+            f"SELECT fork FROM main.sync_keys_{table.number} WHERE {_key_is('k{i}', key)}", key
         )
         return fork
 
     def _shown(self, fork: int) -> int:
-        shown: int = self._database.one("SELECT shown FROM sync_forks WHERE fork = ?", (fork,))
+        shown: int = self._database.one("SELECT shown FROM main.sync_forks WHERE fork = ?", (fork,))
         return shown
 
     def _recent(self, table: Table, key: Sequence[Value]) -> int | None:
@@ -130,7 +132,7 @@ class LiveRows:
             f"o.{c.new} = {mark(value)} COLLATE {c.collation}" for c, value in zip(table.key, key, strict=True)
         )
         last: int | None = self._database.one(
-            f"SELECT o.op FROM sync_operations AS o {log.AUTHOR} WHERE o.table_no = {table.number} AND {where} "
+            f"SELECT o.op FROM main.sync_operations AS o {log.AUTHOR} WHERE o.table_no = {table.number} AND {where} "
             "ORDER BY o.hlc DESC, d.device_id DESC, o.op DESC LIMIT 1",
             key,
         )

@@ -47,7 +47,7 @@ class Contexts:
 
     def _load(self, ordinal: int, other: int) -> tuple[list[int], list[int]]:
         rows = self._database.execute(
-            "SELECT seq, known_seq FROM sync_contexts WHERE ordinal = ? AND known_ordinal = ? ORDER BY seq",
+            "SELECT seq, known_seq FROM main.sync_contexts WHERE ordinal = ? AND known_ordinal = ? ORDER BY seq",
             (ordinal, other),
         ).fetchall()
         pair = ([seq for seq, _ in rows], [known_seq for _, known_seq in rows])
@@ -57,17 +57,17 @@ class Contexts:
 
 def clock(database: Database) -> dict[int, int]:
     """Return the vector clock, by ordinal."""
-    return dict(database.execute("SELECT ordinal, seq FROM sync_clock").fetchall())
+    return dict(database.execute("SELECT ordinal, seq FROM main.sync_clock").fetchall())
 
 
 def device_ids(database: Database) -> dict[int, bytes]:
     """Return all known devices, by ordinal."""
-    return dict(database.execute("SELECT ordinal, device_id FROM sync_devices").fetchall())
+    return dict(database.execute("SELECT ordinal, device_id FROM main.sync_devices").fetchall())
 
 
 def vector_clock(database: Database) -> VectorClock:
     """Return the vector clock."""
-    return VectorClock(dict(database.execute("SELECT device_id, seq FROM sync_clock").fetchall()))
+    return VectorClock(dict(database.execute("SELECT device_id, seq FROM main.sync_clock").fetchall()))
 
 
 def by_ordinal(database: Database, seqs: Mapping[bytes, int]) -> dict[int, int]:
@@ -77,27 +77,33 @@ def by_ordinal(database: Database, seqs: Mapping[bytes, int]) -> dict[int, int]:
 
 def ordinal_for(database: Database, device_id: bytes) -> int:
     """Return a device's ordinal; a new device gets the next one."""
-    database.execute("INSERT INTO sync_devices (device_id, seq) VALUES (?, 0) ON CONFLICT DO NOTHING", (device_id,))
-    ordinal: int = database.one("SELECT ordinal FROM sync_devices WHERE device_id = ?", (device_id,))
+    database.execute(
+        "INSERT INTO main.sync_devices (device_id, seq) VALUES (?, 0) ON CONFLICT DO NOTHING", (device_id,)
+    )
+    ordinal: int = database.one("SELECT ordinal FROM main.sync_devices WHERE device_id = ?", (device_id,))
     return ordinal
 
 
 def own_seq(database: Database) -> int:
     """Return the seq of this device's last operation."""
-    seq: int = database.one("SELECT max(op) FROM sync_operations")
+    seq: int = database.one("SELECT max(op) FROM main.sync_operations")
     return seq
 
 
 def hlc_at(database: Database, ordinal: int, seq: int) -> int:
     """Return the HLC of an operation; 0 where there is none."""
-    return database.one("SELECT hlc FROM sync_operations WHERE op = ?", (dot_number(ordinal, seq),)) or 0 if seq else 0
+    return (
+        database.one("SELECT hlc FROM main.sync_operations WHERE op = ?", (dot_number(ordinal, seq),)) or 0
+        if seq
+        else 0
+    )
 
 
 def note_context(database: Database, learned: Mapping[int, int]) -> None:
     """Record that this device's operations from the next one on know `learned`, by ordinal."""
     seq = own_seq(database) + 1
     database.executemany(
-        "INSERT INTO sync_contexts VALUES (0, ?, ?, ?) "
+        "INSERT INTO main.sync_contexts VALUES (0, ?, ?, ?) "
         "ON CONFLICT DO UPDATE SET known_seq = max(known_seq, excluded.known_seq)",
         [(ordinal, seq, known_seq) for ordinal, known_seq in learned.items()],
     )
@@ -111,9 +117,9 @@ def operations(database: Database, table: str | None, since: Mapping[int, int]) 
     if not ranges:
         return
     low = commas(f"({first}, {last})" for first, last in ranges)
-    wanted = "" if table is None else "WHERE o.table_no = (SELECT table_no FROM sync_tables WHERE name = ?)"
+    wanted = "" if table is None else "WHERE o.table_no = (SELECT table_no FROM main.sync_tables WHERE name = ?)"
     for row in database.execute(
-        f"WITH r(low, high) AS (VALUES {low}) SELECT o.* FROM r CROSS JOIN sync_operations AS o ON "
+        f"WITH r(low, high) AS (VALUES {low}) SELECT o.* FROM r CROSS JOIN main.sync_operations AS o ON "
         "o.op BETWEEN r.low AND r.high "
         f"{AUTHOR} {wanted} ORDER BY {TOTAL_ORDER}",
         () if table is None else (table,),
@@ -123,7 +129,7 @@ def operations(database: Database, table: str | None, since: Mapping[int, int]) 
 
 def one_operation(database: Database, dot: int) -> Operation:
     """Read one operation."""
-    row = database.execute("SELECT * FROM sync_operations WHERE op = ?", (dot,)).fetchone()
+    row = database.execute("SELECT * FROM main.sync_operations WHERE op = ?", (dot,)).fetchone()
     known = {one.number: one for one in entries(database)}
     return public(known[row[1]], device_ids(database), row)
 

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlite_sync import conflicts, hanging, log, references, versions
+from sqlite_sync import app_triggers, conflicts, hanging, log, references, versions
 from sqlite_sync.codec import Row
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConstraintError
@@ -97,9 +97,10 @@ def settle(database: Database, work: Survey) -> Outcome:
 class _Standing:
     """The rows of the tables: enter, leave, and who is in the way."""
 
-    def __init__(self, database: Database, rows: LiveRows) -> None:
+    def __init__(self, database: Database, rows: LiveRows, *, is_guarded: bool = True) -> None:
         self._database = database
         self._rows = rows
+        self._is_guarded = is_guarded
         self._watched: set[int] = set()
         self.parked: dict[int, Parked] = {}
 
@@ -128,6 +129,7 @@ class _Standing:
     def leave(self, parked: Parked) -> None:
         """Take a row out of its table."""
         row = parked.row
+        app_triggers.write_to(self._database, row.table.name)
         self._database.execute(f"DELETE FROM {row.table.sql} AS t WHERE {_same_key(row)}", row.key)
         self.parked[row.fork] = parked
 
@@ -139,6 +141,8 @@ class _Standing:
 
     def _insert(self, otherwise: str, row: LiveRow) -> None:
         names = commas(column.sql for column in row.table.columns)
+        if self._is_guarded:
+            app_triggers.write_to(self._database, row.table.name)
         self._database.execute(
             f"INSERT OR {otherwise} INTO {row.table.sql} ({names}) VALUES ({commas(map(mark, row.image))})", row.image
         )
@@ -178,7 +182,7 @@ def _stored(database: Database, tables: Sequence[Table]) -> list[tuple[int, int,
     """List the parked rows of these tables."""
     enabled = {table.number for table in tables}
     rows = database.execute(
-        "SELECT c.fork, f.table_no, c.kind, c.local_op FROM sync_conflicts AS c JOIN sync_forks AS f USING (fork) "
+        "SELECT c.fork, f.table_no, c.kind, c.local_op FROM main.sync_conflicts AS c JOIN main.sync_forks AS f USING (fork) "
         f"WHERE c.{conflicts.IS_PARKED} ORDER BY c.fork"
     )
     return [row for row in rows if row[1] in enabled]
@@ -189,20 +193,20 @@ def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Ou
     devices = log.device_ids(database)
     before, was_parked = _recorded(database, work)
     flags = [(fork in parked, fork) for fork in was_parked ^ parked.keys()]
-    database.executemany("UPDATE sync_forks SET is_parked = ? WHERE fork = ?", flags)
+    database.executemany("UPDATE main.sync_forks SET is_parked = ? WHERE fork = ?", flags)
     outcome, now = Outcome(), dict[bytes, Parked]()
     for one in parked.values():
         ops = [op_id(devices[ordinal_of(dot)], seq_of(dot)) for dot in (one.local, one.row.head)]
         now[parked_id(*ops)] = one
     for pair, table in before.items():
         if pair not in now:
-            database.execute("DELETE FROM sync_conflicts WHERE conflict_id = ?", (pair,))
+            database.execute("DELETE FROM main.sync_conflicts WHERE conflict_id = ?", (pair,))
             versions.remove(database, table, [pair])
     for pair, one in now.items():
         table, fork = one.row.table, one.row.fork
         if pair not in before:
             record = (pair, fork, one.kind, one.local, one.row.head, "")
-            database.execute("INSERT INTO sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", record)
+            database.execute("INSERT INTO main.sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", record)
             versions.put(database, table, [(pair, (None, one.beside, one.row.image))])
             outcome.opened.setdefault(table.number, []).append((pair, one.local, one.row.head))
         if fork not in was_parked and ordinal_of(one.row.head) == 0:
@@ -213,7 +217,7 @@ def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Ou
 def _recorded(database: Database, work: Survey) -> tuple[dict[bytes, Table], set[int]]:
     """Return the records of parked rows, each with its table; and the forks that these rows are."""
     rows = database.execute(
-        "SELECT c.conflict_id, f.table_no, f.fork FROM sync_conflicts AS c JOIN sync_forks AS f USING (fork) "
+        "SELECT c.conflict_id, f.table_no, f.fork FROM main.sync_conflicts AS c JOIN main.sync_forks AS f USING (fork) "
         f"WHERE c.{conflicts.IS_PARKED}"
     ).fetchall()
     known = [(pair, work.tables[number], fork) for pair, number, fork in rows if number in work.tables]
@@ -222,7 +226,7 @@ def _recorded(database: Database, work: Survey) -> tuple[dict[bytes, Table], set
 
 def parked_forks(database: Database) -> set[int]:
     """Return the forks that are parked."""
-    return {fork for (fork,) in database.execute("SELECT fork FROM sync_forks WHERE is_parked")}
+    return {fork for (fork,) in database.execute("SELECT fork FROM main.sync_forks WHERE is_parked")}
 
 
 def require_none_new(database: Database, before: set[int]) -> None:
@@ -241,7 +245,7 @@ def require_none_new(database: Database, before: set[int]) -> None:
 def in_the_way(database: Database, row: LiveRow) -> list[LiveRow]:
     """Return the rows that have a UNIQUE value of a parked row."""
     rows = LiveRows(database, Contexts(database), has_ranges=False)
-    standing = _Standing(database, rows)
+    standing = _Standing(database, rows, is_guarded=False)
     found = [rows.named(row.table, image) for image in standing.in_the_way(row)]
     standing.close()
     return found

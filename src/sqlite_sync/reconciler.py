@@ -33,7 +33,7 @@ def reconcile(database: Database, table: Table) -> int:
     entry = catalog.register(database, table.name, [(column.name, column.key_place) for column in table.columns])
     table = catalog.shape(database, entry)
     require_keys(database, table)
-    held = database.execute("SELECT low, high FROM sync_held WHERE table_no = ?", (table.number,)).fetchall()
+    held = database.execute("SELECT low, high FROM main.sync_held WHERE table_no = ?", (table.number,)).fetchall()
     appeared = [(i, c) for i, c in enumerate(table.columns) if fold(c.name) in held_columns]
     if appeared:
         conflicts.rebase(database, table)
@@ -78,14 +78,14 @@ def replay(database: Database, table: Table, held: Sequence[tuple[int, int]] = (
     in_row_order = commas([*(f"o.{c.new} COLLATE {c.collation}" for c in table.key), log.TOTAL_ORDER])
     with _stepping(database, table) as step:
         database.execute(
-            f"{step} FROM sync_operations AS o {log.AUTHOR} "
+            f"{step} FROM main.sync_operations AS o {log.AUTHOR} "
             f"WHERE o.table_no = {table.number}{skipped} ORDER BY {in_row_order}"
         )
         _judge_forks(database, table)
         if conflicts.has_forks(database, table):  # local writes since the last settling are judged by the next one
             database.execute(
-                f"{step} FROM sync_operations AS o {log.AUTHOR} JOIN sync_keys_{table.number} AS k ON "
-                f"{same_native('k', table, 'o')} WHERE o.op > (SELECT settled_seq FROM sync_state) AND "
+                f"{step} FROM main.sync_operations AS o {log.AUTHOR} JOIN main.sync_keys_{table.number} AS k ON "
+                f"{same_native('k', table, 'o')} WHERE o.op > (SELECT settled_seq FROM main.sync_state) AND "
                 f"o.table_no = {table.number} ORDER BY o.op"
             )
 
@@ -124,7 +124,9 @@ def _stepping(database: Database, table: Table) -> Iterator[str]:
 def _judge_forks(database: Database, table: Table) -> None:
     """Put the rows right on which concurrent operations make the last one of the total order the wrong one."""
     name, contexts = f"temp.sync_replay_{table.number}", Contexts(database)
-    forks = database.execute("SELECT fork, is_parked FROM sync_forks WHERE table_no = ?", (table.number,)).fetchall()
+    forks = database.execute(
+        "SELECT fork, is_parked FROM main.sync_forks WHERE table_no = ?", (table.number,)
+    ).fetchall()
     for fork, is_parked in forks:
         base, operations = conflicts.loaded(database, table, fork)
         image = None if is_parked else conflicts.judged(base, operations, contexts, table).image
@@ -137,7 +139,7 @@ def _judge_forks(database: Database, table: Table) -> None:
 
 def _fill(database: Database, table: Table, columns: Sequence[tuple[int, Column]]) -> None:
     """Give columns that appeared here what other devices wrote into them before, unless somebody here wrote already."""
-    same = " AND ".join(f"t.{c.sql} = s.k{i}" for i, c in enumerate(table.key))
+    same = " AND ".join(f"t.{c.keyed} = s.k{i}" for i, c in enumerate(table.key))
     triggers_here = app_triggers.decide(database, [table.name])
     with capture.paused(database, [table]), app_triggers.silenced(database, triggers_here):
         for i, column in columns:
@@ -156,7 +158,7 @@ def compare(database: Database, table: Table) -> int:
     columns = [side for column in table.columns for side in (column.new, column.old)]
     database.execute(f"CREATE TEMP TABLE sync_difference (kind, {commas(columns)})")
     replayed = f"temp.sync_replay_{table.number} AS s"
-    same = " AND ".join(f"t.{c.sql} = s.k{i}" for i, c in enumerate(table.key))
+    same = " AND ".join(f"t.{c.keyed} = s.k{i}" for i, c in enumerate(table.key))
     new, olds = commas(c.new for c in table.columns), commas(c.old for c in table.columns)
     values = commas(f"s.c{i}" for i in range(len(table.columns)))
     into = "INSERT INTO temp.sync_difference"
@@ -183,12 +185,12 @@ def compare(database: Database, table: Table) -> int:
 
 def _append(database: Database, table: Table, author: int | None) -> None:
     columns = commas(side for column in table.columns for side in (column.new, column.old))
-    shown = triggers.SHOWN.format(n=table.number, same_key=same_native("k", table, "x"))
-    hlc = database.one(f"SELECT {triggers.NEXT_HLC}")
+    shown = triggers.outside(triggers.SHOWN).format(n=table.number, same_key=same_native("k", table, "x"))
+    hlc = database.one(f"SELECT {triggers.outside(triggers.NEXT_HLC)}")
     op = "NULL" if author is None else f"x.rowid + {dot_number(author, 0)}"
     with database.open_log():
         database.execute(
-            f"INSERT INTO sync_operations (op, table_no, kind, base, hlc, {columns}) "
+            f"INSERT INTO main.sync_operations (op, table_no, kind, base, hlc, {columns}) "
             f"SELECT {op}, {table.number}, x.kind, {shown}, {hlc} + x.rowid - 1, {columns} FROM "
             "temp.sync_difference AS x ORDER BY x.rowid"
         )
@@ -206,10 +208,10 @@ def _author(database: Database, held: Sequence[tuple[int, int]], count: int) -> 
         device, seq = ordinal_of(low), seq_of(low)
         known[device] = min(known[device], seq - 1)
     database.executemany(
-        "INSERT INTO sync_contexts VALUES (?, ?, 1, ?)",
+        "INSERT INTO main.sync_contexts VALUES (?, ?, 1, ?)",
         [(ordinal, device, seq) for device, seq in known.items() if seq],
     )
-    database.execute("UPDATE sync_devices SET seq = ? WHERE ordinal = ?", (count, ordinal))
+    database.execute("UPDATE main.sync_devices SET seq = ? WHERE ordinal = ?", (count, ordinal))
     log.note_context(database, {ordinal: count})
     return ordinal
 

@@ -124,14 +124,14 @@ def append(database: Database, table: Table, outcome: Outcome) -> None:
     image = outcome.image
     if image is None:
         kind, columns = Kind.RESOLVE_DELETE, [column.new for column in table.key]
-        select = f"SELECT {commas(columns)} FROM sync_operations WHERE op = ?"
+        select = f"SELECT {commas(columns)} FROM main.sync_operations WHERE op = ?"
         values = list(database.execute(select, (outcome.local,)).fetchone())
     else:
         held = _held(database, table, outcome.fork, outcome.chosen)
         kind, columns = Kind.RESOLVE, [*(column.new for column in table.columns), *held]
         values = [*(image[column.name] for column in table.columns), *held.values()]
     database.execute(
-        f"INSERT INTO sync_operations (table_no, kind, hlc, o0, {commas(columns)}) "
-        f"VALUES ({table.number}, {kind:d}, {triggers.NEXT_HLC}, ?, {commas(map(mark, values))})",
+        f"INSERT INTO main.sync_operations (table_no, kind, hlc, o0, {commas(columns)}) "
+        f"VALUES ({table.number}, {kind:d}, {triggers.outside(triggers.NEXT_HLC)}, ?, {commas(map(mark, values))})",
         [outcome.strategy, *values],
     )

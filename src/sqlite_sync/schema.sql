@@ -46,7 +46,7 @@ CREATE TABLE sync_operations (
 );
 
 -- Not an operation: makes the next automatic rowid 1, also when the log holds only other devices' operations.
-INSERT INTO sync_operations (op, table_no, kind, hlc) VALUES (0, 0, 0, 0);
+INSERT INTO main.sync_operations (op, table_no, kind, hlc) VALUES (0, 0, 0, 0);
 
 CREATE VIEW sync_clock AS
     SELECT ordinal, device_id, CASE ordinal WHEN 0 THEN (SELECT max(op) FROM sync_operations) ELSE seq END AS seq

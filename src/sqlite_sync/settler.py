@@ -12,8 +12,8 @@ def is_needed(database: Database) -> bool:
     """Tell whether `settle` has anything to do; reads only."""
     if database.lost_laws() or _broken(database):
         return True
-    is_behind = database.one("SELECT settled_seq FROM sync_state") < log.own_seq(database)
-    return is_behind and bool(database.one("SELECT EXISTS (SELECT 1 FROM sync_forks)"))
+    is_behind = database.one("SELECT settled_seq FROM main.sync_state") < log.own_seq(database)
+    return is_behind and bool(database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks)"))
 
 
 def settle(database: Database) -> None:
@@ -21,14 +21,14 @@ def settle(database: Database) -> None:
     database.enact()
     for table in _broken(database):
         reconciler.reconcile(database, table)
-    settled, own = database.one("SELECT settled_seq FROM sync_state"), log.own_seq(database)
+    settled, own = database.one("SELECT settled_seq FROM main.sync_state"), log.own_seq(database)
     if settled == own:
         return
-    forked = {number for (number,) in database.execute("SELECT DISTINCT table_no FROM sync_forks")}
+    forked = {number for (number,) in database.execute("SELECT DISTINCT table_no FROM main.sync_forks")}
     tables = [table for table in catalog.enabled(database) if table.number in forked]
     if tables:
         applier.apply(database, tables, Todo(new=[(settled + 1, own)], only_forks=True))
-    database.execute("UPDATE sync_state SET settled_seq = ?", (own,))
+    database.execute("UPDATE main.sync_state SET settled_seq = ?", (own,))
 
 
 def _broken(database: Database) -> list[Table]:

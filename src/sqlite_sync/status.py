@@ -69,7 +69,7 @@ def read(database: Database) -> Status:
         own_operations=clock[0],
         open_conflicts=conflicts.count(database),
         held_operations=database.one(
-            "SELECT count(*) FROM sync_held AS h CROSS JOIN sync_operations AS o ON o.op BETWEEN "
+            "SELECT count(*) FROM main.sync_held AS h CROSS JOIN main.sync_operations AS o ON o.op BETWEEN "
             "h.low AND h.high AND o.table_no = h.table_no"
         ),
         tables=tables,

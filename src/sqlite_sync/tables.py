@@ -16,7 +16,12 @@ _LITERAL = re.compile(
     r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?0[xX][0-9a-fA-F]+|TRUE|FALSE|'([^']|'')*'|[xX]'[0-9a-fA-F]*'",
     re.ASCII | re.IGNORECASE,
 )
-MAX_COLUMNS = 900  # the log has two columns for each, and SQLite's limit is 2000
+_NAME = re.compile(r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])|([^\W\d][\w$]*)""")
+_KEY_COLLATION = re.compile(r"PRIMARY\s+KEY\s*\([^)]*COLLATE", re.IGNORECASE)  # without it, SQLite takes the column's
+_WORDS = {"NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"}
+MAX_COLUMNS = (
+    900  # two columns of the log for each, of 2000; a condition over all of them, in an expression depth of 1000
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Column:
     collation: str
     is_nullable: bool
     default: str | None
+    is_keyed_apart: bool = False  # the key's collation may be another than its own
 
     @property
     def fill(self) -> str | None:
@@ -42,6 +48,11 @@ class Column:
     def sql(self) -> str:
         """The quoted name."""
         return quote(self.name)
+
+    @property
+    def keyed(self) -> str:
+        """The quoted name for a comparison of keys: by the key's collation, which may be another than the column's."""
+        return f"{self.sql} COLLATE {quote(self.collation)}" if self.is_keyed_apart else self.sql
 
     @property
     def new(self) -> str:
@@ -125,6 +136,15 @@ def is_literal(default: str) -> bool:
     return _LITERAL.fullmatch(default) is not None
 
 
+def unnamed(default: str) -> str:
+    """Write a default that is a name, `DEFAULT "text"` or `DEFAULT text`, as the string for which SQLite takes it."""
+    found = _NAME.fullmatch(default)
+    if not found or default.upper() in _WORDS:
+        return default
+    quoted, bare = found.groups()
+    return literal(bare if quoted is None else quoted[1:-1].replace(quoted[0] * 2, quoted[0]))
+
+
 def literal(text: str) -> str:
     """Quote a string."""
     return "'" + text.replace("'", "''") + "'"
@@ -196,6 +216,8 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
         raise TableError(msg)
     collations, has_key_index = _key_collations(database, name)
     is_strict = database.one("SELECT strict FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,))
+    text = database.one("SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    is_keyed_apart = _KEY_COLLATION.search("".join(part for part, _ in indexes.tokens(text))) is not None
     keys = [(type_, pk) for _, type_, _, _, pk in rows if pk]
     has_rowid_key = len(keys) == 1 and keys[0][0].upper() == "INTEGER" and not has_key_index
     columns = tuple(
@@ -210,7 +232,8 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
             else affinity(type_),
             collation=collations.get(column, "BINARY"),
             is_nullable=not notnull and not (pk and has_rowid_key),
-            default=default,
+            default=None if default is None else unnamed(default),
+            is_keyed_apart=bool(pk and is_keyed_apart),
         )
         for column, type_, notnull, default, pk in rows
     )

@@ -57,7 +57,13 @@ SHOWN = (
     "WHERE {same_key} AND (f.is_open OR f.is_parked))"
 )
 
+
 VERBS = ("insert", "update", "rekey", "delete", "note_insert", "note_update", "displaced_insert", "displaced_update")
+
+
+def outside(sql: str) -> str:
+    """Render a part of a trigger for a statement of ours: only inside `main` can a name mean nothing but `main`'s."""
+    return sql.replace("FROM sync_", "FROM main.sync_").replace("JOIN sync_", "JOIN main.sync_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ class Renderer:
         return [c for c in self.table.columns if not c.key_place or c.collation != "BINARY" or c.affinity == "BLOB"]
 
     def _same_row(self) -> str:
-        return " AND ".join(f"OLD.{c.sql} IS NEW.{c.sql}" for c in self.table.key)  # by the key's own collation
+        return " AND ".join(f"OLD.{c.keyed} IS NEW.{c.sql}" for c in self.table.key)
 
     def _refuse_null(self) -> str:
         nulls = " OR ".join(f"NEW.{column.sql} IS NULL" for column in self.table.key if column.is_nullable)
@@ -161,7 +167,7 @@ class Renderer:
 
     def _candidate(self, row: str) -> str:
         """Render the test whether a row t stands in the way of the new one, which is not itself."""
-        itself = " AND ".join(f"t.{c.sql} IS {row}.{c.sql}" for c in self.table.key)
+        itself = " AND ".join(f"t.{c.keyed} IS {row}.{c.sql}" for c in self.table.key)
         clashes = " OR ".join(f"({self._clash(index)})" for index in self.table.uniques)
         return f"NOT ({itself}) AND ({clashes})"
 
@@ -185,7 +191,7 @@ class Renderer:
         return NOTE_CANDIDATES.format(
             n=self.table.number,
             table=quote(self.table.name),
-            noted=" AND ".join(f"t.{c.sql} = sync_notes_{self.table.number}.{c.new}" for c in self.table.key),
+            noted=" AND ".join(f"t.{c.keyed} = sync_notes_{self.table.number}.{c.new}" for c in self.table.key),
             candidate=candidate,
             columns=commas(c.new for c in self.table.columns),
             values=commas(f"t.{c.sql}" for c in self.table.columns),
@@ -193,7 +199,7 @@ class Renderer:
 
     def _log_displaced(self, verb: str) -> str:
         notes = f"sync_notes_{self.table.number}"
-        same = " AND ".join(f"t.{c.sql} = {notes}.{c.new}" for c in self.table.key)
+        same = " AND ".join(f"t.{c.keyed} = {notes}.{c.new}" for c in self.table.key)
         return LOG_DISPLACED.format(
             n=self.table.number,
             table_no=self.table.number,

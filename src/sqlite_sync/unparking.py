@@ -64,7 +64,7 @@ def _make_room(database: Database, conflict: Conflict, row: LiveRow, local: int)
 
 def _bring_back(database: Database, conflict: Conflict, loss: int) -> None:
     """Resolve a parent that was deleted to the image before that."""
-    number = database.one("SELECT table_no FROM sync_operations WHERE op = ?", (loss,))
+    number = database.one("SELECT table_no FROM main.sync_operations WHERE op = ?", (loss,))
     [parent] = [table for table in catalog.enabled(database) if table.number == number]
     rows = LiveRows(database, Contexts(database), has_ranges=False)
     op = conflicts.read_operation(database, parent, loss)

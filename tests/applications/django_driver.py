@@ -7,6 +7,7 @@ written by Django's ORM, on a connection which Django opened with its default se
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,19 @@ def migrate(path: str | os.PathLike[str]) -> None:
     _manage(path, "migrate", "--verbosity=0")
 
 
+def migration_command(path: str | os.PathLike[str], project: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the command that migrates a database in a copy of the project, and its environment."""
+    return [sys.executable, str(project / "manage.py"), "migrate", "--verbosity=0"], _environment(path)
+
+
+def copy_with(project: Path, migrations: dict[str, str]) -> Path:
+    """Copy the project and add migrations to it, by name."""
+    shutil.copytree(_MANAGE.parent, project, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in migrations.items():
+        (project / "notebook" / "migrations" / f"{name}.py").write_text(text, encoding="utf-8")
+    return project
+
+
 def run(path: str | os.PathLike[str], script: str) -> str:
     """Run Python code in Django's shell on the database and return what the code printed.
 
@@ -38,19 +52,22 @@ def run(path: str | os.PathLike[str], script: str) -> str:
     return _manage(path, "shell", "--verbosity=0", "--command", _IMPORTS + script)
 
 
-def _manage(path: str | os.PathLike[str], *arguments: str) -> str:
-    """Run ``manage.py`` on the database at ``path`` and return its output."""
-    environment = os.environ | {
+def _environment(path: str | os.PathLike[str]) -> dict[str, str]:
+    return os.environ | {
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "NOTEBOOK_DATABASE": os.path.abspath(path),
         "PYTHONIOENCODING": "utf-8",
     }
+
+
+def _manage(path: str | os.PathLike[str], *arguments: str) -> str:
+    """Run ``manage.py`` on the database at ``path`` and return its output."""
     finished = subprocess.run(
         [sys.executable, str(_MANAGE), *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        env=environment,
+        env=_environment(path),
         timeout=_TIMEOUT_SECONDS,
         check=False,
     )

@@ -15,6 +15,7 @@ from sqlite_sync.cli.database_commands import (
     enable,
     init,
     log,
+    migrate,
     reconcile,
     renew,
     status,
@@ -44,7 +45,7 @@ def demo(*, keep: bool) -> None:
 
 for command in (
     *(demo, doctor, init, enable, sync, status, conflicts, resolve),
-    *(bundle, inspect, import_, log, trigger, disable, reconcile, renew, uninstall),
+    *(bundle, inspect, import_, log, trigger, disable, reconcile, migrate, renew, uninstall),
 ):
     commands.add_command(command)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -196,6 +197,23 @@ def reconcile(*, database: Path, table: str | None, as_json: bool) -> None:
         print_json({"operations": written})
     else:
         click.echo(f"{count(written, 'operation')} written")
+
+
+@click.command(
+    epilog=examples("sqlite-sync migrate app.db python manage.py migrate"),
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@database_argument
+@click.argument("command", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+def migrate(*, database: Path, command: tuple[str, ...]) -> None:
+    """Run the application's own migration, with capture off around it.
+
+    Only for one that drops columns: SQLite refuses that while a trigger names the column. Then what it changed is
+    logged, and capture goes on. The exit code is that of the command.
+    """
+    with opened(database) as engine, engine.migration():
+        code = subprocess.run(command, check=False).returncode  # noqa: S603 - the user's own command
+    raise click.exceptions.Exit(code)
 
 
 @click.command(epilog=examples("sqlite-sync renew restored.db", "sqlite-sync renew copy.db refused.bundle"))
