@@ -182,7 +182,8 @@ def _stored(database: Database, tables: Sequence[Table]) -> list[tuple[int, int,
     """List the parked rows of these tables."""
     enabled = {table.number for table in tables}
     rows = database.execute(
-        "SELECT c.fork, f.table_no, c.kind, c.local_op FROM main.sync_conflicts AS c JOIN main.sync_forks AS f USING (fork) "
+        "SELECT c.fork, f.table_no, c.kind, c.local_op FROM main.sync_conflicts AS c "
+        "JOIN main.sync_forks AS f USING (fork) "
         f"WHERE c.{conflicts.IS_PARKED} ORDER BY c.fork"
     )
     return [row for row in rows if row[1] in enabled]

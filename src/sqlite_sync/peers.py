@@ -56,7 +56,8 @@ def was_imported(database: Database, bundle_id: bytes) -> bool:
 def imported(database: Database, digest: bytes) -> tuple[bytes, bytes, int] | None:
     """Return the bundle id, source and number of operations of the imported bundle with this digest, if any."""
     found: tuple[bytes, bytes, int] | None = database.execute(
-        "SELECT b.bundle_id, d.device_id, b.operations FROM main.sync_bundles AS b JOIN main.sync_devices AS d USING (ordinal) "
+        "SELECT b.bundle_id, d.device_id, b.operations FROM main.sync_bundles AS b "
+        "JOIN main.sync_devices AS d USING (ordinal) "
         "WHERE b.digest = ?",
         (digest,),
     ).fetchone()

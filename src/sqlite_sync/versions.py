@@ -96,7 +96,8 @@ def remove(database: Database, table: Table, conflict_ids: Iterable[bytes]) -> N
 def rename(database: Database, conflict_ids: Sequence[tuple[bytes, bytes]]) -> None:
     """Give images the new ids of their conflicts, as (new, old): the device ids they are made of have changed."""
     tables = database.execute(
-        "SELECT t.table_no FROM main.sync_tables AS t JOIN main.sqlite_schema AS s ON s.name = 'sync_images_' || t.table_no"
+        "SELECT t.table_no FROM main.sync_tables AS t "
+        "JOIN main.sqlite_schema AS s ON s.name = 'sync_images_' || t.table_no"
     ).fetchall()
     for (number,) in tables:
         database.executemany(
