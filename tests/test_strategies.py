@@ -674,6 +674,25 @@ def test_references_are_carried_by_an_import(make: MakeEngine, tmp_path: Path) -
     assert_told_apart(a)
 
 
+def test_a_conflict_whose_shown_row_is_carried_along_is_resolved_too(make: MakeEngine) -> None:
+    """The order of one device is shown, and the item of the other."""
+    a, b = (make(name, ORDERS, SHOP) for name in "ab")
+    edit(b, "INSERT INTO orders (customer) VALUES ('Bob')")
+    edit(a, "INSERT INTO orders (customer) VALUES ('Ada')")
+    edit(a, "INSERT INTO items (order_id, what) VALUES (1, 'Ada 0')")
+    edit(b, "INSERT INTO items (order_id, what) VALUES (1, 'Bob 0')")
+    exchange(a, b)
+    asked = a.get_unresolved_conflicts()
+    for engine in (a, b):
+        found = engine.resolve_all(KeepBoth())
+        assert {each.conflict.conflict_id for each in found.resolved} == {each.conflict_id for each in asked}
+    exchange(a, b)
+    for engine in (a, b):
+        assert engine.connection.execute(ITEMS_BY_CUSTOMER).fetchall() == [("Ada", "Ada 0"), ("Bob", "Bob 0")]
+        assert engine.get_unresolved_conflicts() == []
+    assert [rows(a, table) == rows(b, table) for table in SHOP] == [True] * 4
+
+
 def test_a_reference_written_by_somebody_who_knew_both_stays(make: MakeEngine) -> None:
     a, b = shops(make)
     exchange(a, b)
