@@ -192,6 +192,29 @@ def test_undoing_a_delete_or_an_insert_gives_what_stood_there(image: Image) -> N
     assert before(image, insert, KEY) is None
 
 
+def test_a_row_that_is_edited_in_an_open_conflict_for_years_is_judged() -> None:
+    """Every edit has the one before as its base, and the other head stays open."""
+    edits = [
+        RowOperation(
+            dot=place,
+            kind=Kind.INSERT,
+            base=place - 1 or None,
+            order=(place, b"a", place),
+            values=("k", place, 0),
+            old=(),
+        )
+        for place in range(1, 1501)
+    ]
+    other = replace(edits[0], dot=dot_number(1, 1), base=None, order=(2, b"b", 1), values=("k", 0, 0))
+    operations = sorted([*edits, other], key=lambda op: op.order)
+    verdict = judge(
+        None, operations, lambda later, earlier: later.order[1] == earlier.order[1] and later.order > earlier.order, KEY
+    )
+    assert [verdict.shown, *verdict.others] == [edits[-1], other]
+    assert verdict.covered[edits[-1].dot] == {op.dot for op in edits[:-1]}
+    assert verdict.base_of([verdict.shown, other]) is None
+
+
 def test_a_key_that_is_spelled_anew_is_a_change_and_one_that_is_not_is_none() -> None:
     respelled = RowOperation(
         dot=1, kind=Kind.UPDATE, base=None, order=(1, b"", 1), values=("A", None, None), old=("a", None, None)

@@ -45,10 +45,7 @@ class _Asked:
     dots: Mapping[bytes, int]
     verdict: Verdict
     operations: Sequence[RowOperation]
-
-    def place(self, places: Mapping[bytes, int]) -> int:
-        """Return the first place that one of its conflicts has."""
-        return min(places[one.conflict_id] for one in self.dispute.conflicts if one.conflict_id in places)
+    listed: Sequence[Conflict]  # as whoever asked knows them
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ def resolve_one(database: Database, strategy: Strategy, conflict: Conflict) -> O
     table, fork, *_ = conflicts.located(database, conflict)
     if conflict.kind not in ROW_KINDS:
         return None
-    [asked] = _disputes(database, table, [fork])
+    [asked] = _disputes(database, table, {fork: [conflict]})
     decided = _decided(database, strategy, asked)
     if isinstance(decided.decision, Leave):
         return None
@@ -87,29 +84,48 @@ def resolve_one(database: Database, strategy: Strategy, conflict: Conflict) -> O
 
 def resolve(database: Database, strategy: Strategy, asked: Sequence[Conflict]) -> Resolutions:
     """Ask about the rows of these conflicts, tables that others refer to first; their forks are settled."""
-    by_table: dict[str, list[Conflict]] = {}
     found, registry = _Found([], []), Registry(database)
+    rows: dict[str, dict[int, list[Conflict]]] = {}
+    forks = conflicts.forks_of(database, [conflict.conflict_id for conflict in asked])
     for conflict in asked:
         if conflict.kind in ROW_KINDS:
-            by_table.setdefault(conflict.table_name, []).append(conflict)
+            of_table = rows.setdefault(conflict.table_name, {})
+            of_table.setdefault(forks[conflict.conflict_id], []).append(conflict)
         else:
-            found.leave(
-                [conflict], f"a {conflict.kind} conflict is not between versions of one row: resolve it by hand"
-            )
-    for name in _parents_first(database, by_table):
-        table = _enabled(database, name)
-        if table is None:
-            found.leave(by_table[name], f"{name} is not synced here: enable it first")
-            continue
-        forks = conflicts.forks_of(database, [conflict.conflict_id for conflict in by_table[name]])
-        places = {conflict.conflict_id: place for place, conflict in enumerate(by_table[name])}
-        disputes = sorted(_disputes(database, table, forks), key=lambda one: one.place(places))  # not as they arrived
-        decided = [_decided(database, strategy, one) for one in disputes]
-        for one in decided:
-            if isinstance(one.decision, Leave):
-                found.leave(one.dispute.conflicts, one.decision.reason)
-        _write(database, [one for one in decided if not isinstance(one.decision, Leave)], found, registry)
+            why = f"a {conflict.kind} conflict is not between versions of one row: resolve it by hand"
+            found.leave([conflict], why)
+    for name in _parents_first(database, rows):
+        _resolve_table(database, strategy, _Table(name, rows[name]), found, registry)
     return Resolutions(tuple(found.resolved), tuple(found.deferred))
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The rows of a table that a strategy is asked about: their conflicts by fork, in the order of the listing."""
+
+    name: str
+    rows: Mapping[int, Sequence[Conflict]]
+
+
+def _resolve_table(database: Database, strategy: Strategy, of: _Table, found: _Found, registry: Registry) -> None:
+    table = _enabled(database, of.name)
+    if table is None:
+        for listed in of.rows.values():
+            found.leave(listed, f"{of.name} is not synced here: enable it first")
+        return
+    # Carried references may have changed the heads since the conflicts were listed, or made them equal.
+    disputes = {one.fork: one for one in _disputes(database, table, of.rows)}
+    decided = []
+    for fork, listed in of.rows.items():
+        if fork not in disputes:
+            found.close(listed, "local")
+            continue
+        one = _decided(database, strategy, disputes[fork])
+        if isinstance(one.decision, Leave):
+            found.leave(listed, one.decision.reason)
+        else:
+            decided.append(one)
+    _write(database, decided, found, registry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +167,12 @@ def _parents_first(database: Database, names: Collection[str]) -> list[str]:
     return ordered
 
 
-def _disputes(database: Database, table: Table, forks: Sequence[int]) -> Iterator[_Asked]:
-    """Yield these rows as a strategy sees them."""
-    listed = conflicts.by_fork(database, forks)
+def _disputes(database: Database, table: Table, rows: Mapping[int, Sequence[Conflict]]) -> Iterator[_Asked]:
+    """Yield these rows, by fork, as a strategy sees them, if they are in conflict."""
+    listed = conflicts.by_fork(database, rows)
     contexts = Contexts(database)
     references = _references(database, table)
-    for fork, base, operations in conflicts.loaded_all(database, table, forks):
+    for fork, base, operations in conflicts.loaded_all(database, table, list(listed)):
         verdict = conflicts.judged(base, operations, contexts, table)
         others = sorted(
             verdict.conflicting(), key=lambda head: (verdict.images[head.dot] is not None, head.order), reverse=True
@@ -175,7 +191,7 @@ def _disputes(database: Database, table: Table, forks: Sequence[int]) -> Iterato
             references=references,
         )
         dots = dict(zip(places, (head.dot for head in heads), strict=True))
-        yield _Asked(table, dispute, fork, dots, verdict, operations)
+        yield _Asked(table, dispute, fork, dots, verdict, operations, rows[fork])
 
 
 def _version(head: RowOperation, image: dict[str, Value] | None) -> Version:
@@ -229,7 +245,7 @@ def _write(database: Database, decided: Sequence[_Decided], found: _Found, regis
         database.execute("ROLLBACK TO sync_resolve")
         database.execute("RELEASE sync_resolve")
         if len(decided) == 1:
-            found.leave(decided[0].dispute.conflicts, str(error))
+            found.leave(decided[0].asked.listed, str(error))
         else:
             middle = len(decided) // 2
             _write(database, decided[:middle], found, registry)
@@ -238,7 +254,7 @@ def _write(database: Database, decided: Sequence[_Decided], found: _Found, regis
     database.execute("RELEASE sync_resolve")
     registry.add(copies)
     for one in decided:
-        found.close(one.dispute.conflicts, one.word)
+        found.close(one.asked.listed, one.word)
 
 
 def _apply(database: Database, decided: Sequence[_Decided], registry: Registry) -> list[Kept]:

@@ -216,18 +216,16 @@ def by_fork(database: Database, forks: Iterable[int]) -> dict[int, list[Conflict
     return found
 
 
-def forks_of(database: Database, ids: Iterable[bytes]) -> list[int]:
-    """List the forks that these conflicts belong to."""
-    forks: set[int] = set()
+def forks_of(database: Database, ids: Iterable[bytes]) -> dict[bytes, int]:
+    """Return the forks that these conflicts belong to."""
+    forks: dict[bytes, int] = {}
     for some in _batches(sorted(set(ids))):
         marks = commas("?" * len(some))
-        forks |= {
-            fork
-            for (fork,) in database.execute(
-                f"SELECT fork FROM main.sync_conflicts WHERE conflict_id IN ({marks})", some
-            )
-        }
-    return sorted(forks)
+        found = database.execute(
+            f"SELECT conflict_id, fork FROM main.sync_conflicts WHERE conflict_id IN ({marks})", some
+        )
+        forks.update(found.fetchall())
+    return forks
 
 
 def _batches(things: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -161,14 +161,20 @@ def _parent(op: RowOperation, earlier: Sequence[RowOperation], knows: Knows) -> 
 
 
 def _covered(op: RowOperation, operations: Sequence[RowOperation], knows: Knows) -> frozenset[int]:
-    """List what an operation covers (SPEC.md, section 4.1)."""
-    if op.base is None:
-        return frozenset(x.dot for x in operations if knows(op, x))
-    siblings = frozenset(x.dot for x in operations if x.order < op.order and _continues(op, x))
-    if not op.base:  # its author had no row in front of them
-        return siblings
-    base = next(x for x in operations if x.dot == op.base)
-    return frozenset({base.dot, *siblings, *_covered(base, operations, knows)})
+    """List what an operation covers (SPEC.md, section 4.1), from base to base."""
+    by_dot = {x.dot: x for x in operations}
+    siblings: dict[tuple[int, int], list[RowOperation]] = {}
+    for x in operations:
+        if x.base is not None:
+            siblings.setdefault((ordinal_of(x.dot), x.base), []).append(x)
+    found: set[int] = set()
+    while op.base is not None:
+        found |= {x.dot for x in siblings[ordinal_of(op.dot), op.base] if x.order < op.order}
+        if not op.base:  # its author had no row in front of them
+            return frozenset(found)
+        op = by_dot[op.base]
+        found.add(op.dot)
+    return frozenset(found | {x.dot for x in operations if knows(op, x)})
 
 
 def _supersedes(op: RowOperation, head: RowOperation, knows: Knows) -> bool:
