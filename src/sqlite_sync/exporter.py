@@ -32,10 +32,14 @@ class Order:
 
 def write(database: Database, order: Order, target: Path, now_ms: int) -> Path | None:
     """Write a bundle; None, and no file, where there is nothing to send."""
-    if not order.acknowledge and not log.ranges_after(log.clock(database), order.since):
+    known = log.clock(database)
+    count = sum(
+        seq - order.since.get(ordinal, 0) for ordinal, seq in known.items() if seq > order.since.get(ordinal, 0)
+    )
+    if not count and not order.acknowledge:
         return None
     with bundle.created(target) as part, database.attached(part, SCHEMA):
-        _prepare(database, _count(database, order.since))
+        _prepare(database, count)
         try:
             with database.snapshot():
                 _fill(database, order, now_ms)
@@ -45,10 +49,6 @@ def write(database: Database, order: Order, target: Path, now_ms: int) -> Path |
             msg = f"cannot write {target}: the disk is full; free some room and try again"
             raise BundleError(msg) from error
     return target
-
-
-def _count(database: Database, since: Mapping[int, int]) -> int:
-    return sum(last - first + 1 for first, last in log.ranges_after(log.clock(database), since))
 
 
 def _prepare(database: Database, operations: int) -> None:
@@ -75,9 +75,9 @@ def _fill(database: Database, order: Order, now_ms: int) -> None:
     )
     _fill_devices(database, order.since)
     database.execute(
-        f"INSERT INTO {SCHEMA}.contexts SELECT c.* FROM {SCHEMA}.devices AS d JOIN main.sync_contexts "
-        "AS c USING (ordinal) "
-        "WHERE c.seq > d.from_seq AND c.seq <= d.to_seq"
+        f"INSERT INTO {SCHEMA}.contexts SELECT c.* FROM {SCHEMA}.devices AS d CROSS JOIN {SCHEMA}.devices AS k "
+        "CROSS JOIN main.sync_contexts AS c ON c.ordinal = d.ordinal AND c.known_ordinal = k.ordinal "
+        "AND c.seq > d.from_seq AND c.seq <= d.to_seq WHERE d.from_seq < d.to_seq"
     )
     _fill_tables(database)
 
