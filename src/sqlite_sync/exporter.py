@@ -11,7 +11,7 @@ from sqlite_sync import bundle, catalog, log, peers
 from sqlite_sync.bundle import TableDescription
 from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database, new_uuid
-from sqlite_sync.errors import BundleError
+from sqlite_sync.errors import BundleError, SchemaError
 from sqlite_sync.operation import ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import commas
 
@@ -92,7 +92,7 @@ def _fill_devices(database: Database, since: Mapping[int, int]) -> None:
         f"INSERT INTO {SCHEMA}.devices VALUES (?, ?, ?, 0, ?, 0, 0)",
         [(o, ids[o], min(since.get(o, 0), seq), seq) for o, seq in known.items() if seq or o == 0],
     )
-    hlc = f"(SELECT o.hlc FROM main.sync_operations AS o WHERE o.op = {{}} - (ordinal << {ORDINAL_SHIFT}))"
+    hlc = f"coalesce((SELECT o.hlc FROM main.sync_operations AS o WHERE o.op = {{}} - (ordinal << {ORDINAL_SHIFT})), 0)"
     database.execute(
         f"UPDATE {SCHEMA}.devices SET from_hlc = iif(from_seq, {hlc.format('from_seq')}, 0), "
         f"to_hlc = iif(to_seq, {hlc.format('to_seq')}, 0), "
@@ -106,9 +106,14 @@ def _fill_tables(database: Database) -> None:
     left: int = database.one(f"SELECT sum(to_seq - from_seq) FROM {SCHEMA}.devices")
     sent: list[int] = []
     while left:
-        number = database.one(
-            f"SELECT o.table_no FROM {_SENT} AND o.table_no NOT IN ({commas(map(str, sent))}) LIMIT 1"
-        )
+        other = f"o.table_no NOT IN ({commas(map(str, sent))})"
+        number = database.one(f"SELECT o.table_no FROM {_SENT} AND {other} LIMIT 1")
+        if number not in known:
+            msg = (
+                f"the log in {database.path} lacks {left} operations that its clock counts, so something changed it "
+                "from outside: restore a backup"
+            )
+            raise SchemaError(msg)
         table = _description(known[number])
         _describe(database, table)
         left -= _copy(database, table, left)
