@@ -190,6 +190,17 @@ def test_a_law_that_somebody_dropped_is_named_or_put_back(make: MakeEngine, law:
     b.uninstall()
 
 
+def test_a_log_that_somebody_took_operations_out_of_is_not_sent(make: MakeEngine, tmp_path: Path) -> None:
+    a = make("a")
+    for key in "123":
+        add(a, key)
+    a.connection.executescript("DROP TRIGGER sync_operations_no_delete; DELETE FROM sync_operations WHERE op = 2")
+    target = tmp_path / "x.bundle"
+    with pytest.raises(SchemaError, match=r"a\.db lacks 1 operations .* restore a backup"):
+        a.generate_bundle(PEER, target)
+    assert not target.exists()
+
+
 # --- tables that cannot be captured -------------------------------------------------------------------------------
 
 ODD_TABLES = """

@@ -87,10 +87,10 @@ def take_in_bundles_with_gaps(patch: Patch) -> None:
         return compare(db, path, header)
 
     def require_what_is_there(
-        db: database.Database, incoming: devices.Incoming, device: bundle.DeviceRange, ordinal: int, known: int
+        db: database.Database, incoming: devices.Incoming, device: bundle.DeviceRange, known: int, hlc: int
     ) -> None:
-        if log.hlc_at(db, ordinal, min(known, device.to_seq)):
-            require_same_history(db, incoming, device, ordinal, known)
+        if hlc:
+            require_same_history(db, incoming, device, known, hlc)
 
     patch.setattr(importer, "_compare", compare_blindly)
     patch.setattr(devices, "require_same_history", require_what_is_there)

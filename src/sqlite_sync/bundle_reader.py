@@ -142,7 +142,7 @@ class _Check:
         for ordinal, device_id, from_seq, from_hlc, to_seq, to_hlc, base_hlc in rows:
             self.require(0 <= ordinal <= _MAX_ORDINAL and _is_id(device_id), "a device id is not 16 bytes")
             numbers = (from_seq, from_hlc, to_seq, to_hlc, base_hlc)
-            self.require(all(isinstance(number, int) for number in numbers), "a range is not in numbers")
+            self.require(set(map(type, numbers)) == {int}, "a range is not in numbers")
             self.require(0 <= from_seq <= to_seq <= MAX_SEQ, "a range of operations runs backwards or too far")
             self.require(0 <= from_hlc <= to_hlc <= MAX_HLC, "a clock runs backwards or too far")
             self.require(0 <= base_hlc <= to_hlc, "clocks are counted from outside their range")

@@ -76,13 +76,16 @@ def require_own_history(incoming: Incoming, device: DeviceRange, ordinal: int, k
         raise _forked(incoming.path, device, what)
 
 
-def require_same_history(database: Database, incoming: Incoming, device: DeviceRange, ordinal: int, known: int) -> None:
-    """Compare the last operation of a device that both sides know; DeviceError if it is not the same."""
+def require_same_history(database: Database, incoming: Incoming, device: DeviceRange, known: int, hlc: int) -> None:
+    """Compare the last operation of a device that both sides know; DeviceError if it is not the same.
+
+    `hlc` is its HLC here.
+    """
     at = min(known, device.to_seq)
     there = {0: 0, device.from_seq: device.from_hlc, device.to_seq: device.to_hlc}.get(at)
     if there is None:
         there = _sent_hlc(database, incoming, dot_number(device.ordinal, at))
-    if log.hlc_at(database, ordinal, at) != there:
+    if hlc != there:
         what = f"its operation {at} is not the one that is known here under this number"
         raise _forked(incoming.path, device, what)
 

@@ -11,7 +11,7 @@ from sqlite_sync import bundle, catalog, log, peers
 from sqlite_sync.bundle import TableDescription
 from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database, new_uuid
-from sqlite_sync.errors import BundleError
+from sqlite_sync.errors import BundleError, SchemaError
 from sqlite_sync.operation import ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import commas
 
@@ -32,10 +32,14 @@ class Order:
 
 def write(database: Database, order: Order, target: Path, now_ms: int) -> Path | None:
     """Write a bundle; None, and no file, where there is nothing to send."""
-    if not order.acknowledge and not log.ranges_after(log.clock(database), order.since):
+    known = log.clock(database)
+    count = sum(
+        seq - order.since.get(ordinal, 0) for ordinal, seq in known.items() if seq > order.since.get(ordinal, 0)
+    )
+    if not count and not order.acknowledge:
         return None
     with bundle.created(target) as part, database.attached(part, SCHEMA):
-        _prepare(database, _count(database, order.since))
+        _prepare(database, count)
         try:
             with database.snapshot():
                 _fill(database, order, now_ms)
@@ -45,10 +49,6 @@ def write(database: Database, order: Order, target: Path, now_ms: int) -> Path |
             msg = f"cannot write {target}: the disk is full; free some room and try again"
             raise BundleError(msg) from error
     return target
-
-
-def _count(database: Database, since: Mapping[int, int]) -> int:
-    return sum(last - first + 1 for first, last in log.ranges_after(log.clock(database), since))
 
 
 def _prepare(database: Database, operations: int) -> None:
@@ -75,9 +75,9 @@ def _fill(database: Database, order: Order, now_ms: int) -> None:
     )
     _fill_devices(database, order.since)
     database.execute(
-        f"INSERT INTO {SCHEMA}.contexts SELECT c.* FROM {SCHEMA}.devices AS d JOIN main.sync_contexts "
-        "AS c USING (ordinal) "
-        "WHERE c.seq > d.from_seq AND c.seq <= d.to_seq"
+        f"INSERT INTO {SCHEMA}.contexts SELECT c.* FROM {SCHEMA}.devices AS d CROSS JOIN {SCHEMA}.devices AS k "
+        "CROSS JOIN main.sync_contexts AS c ON c.ordinal = d.ordinal AND c.known_ordinal = k.ordinal "
+        "AND c.seq > d.from_seq AND c.seq <= d.to_seq WHERE d.from_seq < d.to_seq"
     )
     _fill_tables(database)
 
@@ -92,7 +92,7 @@ def _fill_devices(database: Database, since: Mapping[int, int]) -> None:
         f"INSERT INTO {SCHEMA}.devices VALUES (?, ?, ?, 0, ?, 0, 0)",
         [(o, ids[o], min(since.get(o, 0), seq), seq) for o, seq in known.items() if seq or o == 0],
     )
-    hlc = f"(SELECT o.hlc FROM main.sync_operations AS o WHERE o.op = {{}} - (ordinal << {ORDINAL_SHIFT}))"
+    hlc = f"coalesce((SELECT o.hlc FROM main.sync_operations AS o WHERE o.op = {{}} - (ordinal << {ORDINAL_SHIFT})), 0)"
     database.execute(
         f"UPDATE {SCHEMA}.devices SET from_hlc = iif(from_seq, {hlc.format('from_seq')}, 0), "
         f"to_hlc = iif(to_seq, {hlc.format('to_seq')}, 0), "
@@ -106,9 +106,14 @@ def _fill_tables(database: Database) -> None:
     left: int = database.one(f"SELECT sum(to_seq - from_seq) FROM {SCHEMA}.devices")
     sent: list[int] = []
     while left:
-        number = database.one(
-            f"SELECT o.table_no FROM {_SENT} AND o.table_no NOT IN ({commas(map(str, sent))}) LIMIT 1"
-        )
+        other = f"o.table_no NOT IN ({commas(map(str, sent))})"
+        number = database.one(f"SELECT o.table_no FROM {_SENT} AND {other} LIMIT 1")
+        if number not in known:
+            msg = (
+                f"the log in {database.path} lacks {left} operations that its clock counts, so something changed it "
+                "from outside: restore a backup"
+            )
+            raise SchemaError(msg)
         table = _description(known[number])
         _describe(database, table)
         left -= _copy(database, table, left)

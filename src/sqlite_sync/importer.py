@@ -113,6 +113,11 @@ class _Device:
         return (self.range.ordinal - self.ordinal) << ORDINAL_SHIFT
 
     @property
+    def last_common(self) -> int:
+        """The dot number, here, of its last operation that both sides know."""
+        return dot_number(self.ordinal, min(self.known, self.range.to_seq))
+
+    @property
     def new(self) -> tuple[int, int]:
         """The dot numbers of its new operations, here."""
         return dot_number(self.ordinal, self.known) + 1, dot_number(self.ordinal, self.range.to_seq)
@@ -209,12 +214,12 @@ def _import(database: Database, path: Path, header: Header, request: Request) ->
 
 def _compare(database: Database, path: Path, header: Header) -> list[_Device]:
     """Compare both frontiers, device by device; errors name the device."""
-    clock = log.clock(database)
-    found = []
-    for device in header.devices:
-        ordinal = log.ordinal_for(database, device.device_id)
-        known = clock.get(ordinal, 0)
-        incoming = Incoming(path, header, SCHEMA)
+    clock, incoming = log.clock(database), Incoming(path, header, SCHEMA)
+    ordinals = log.ordinals_for(database, [device.device_id for device in header.devices])
+    found = [_Device(one, o := ordinals[one.device_id], clock.get(o, 0)) for one in header.devices]
+    hlcs = log.hlcs_at(database, [device.last_common for device in found])
+    for one in found:
+        device, ordinal, known = one.range, one.ordinal, one.known
         devices.require_own_history(incoming, device, ordinal, known)
         if known < device.from_seq:
             msg = (
@@ -225,8 +230,8 @@ def _compare(database: Database, path: Path, header: Header) -> list[_Device]:
                 f"{header.source_device_id.hex()} for a new one after sending it a bundle of yours"
             )
             raise GapError(msg)
-        devices.require_same_history(database, incoming, device, ordinal, known)
-        found.append(_Device(device, ordinal, known))
+        hlc = hlcs.get(one.last_common, 0) if min(known, device.to_seq) else 0
+        devices.require_same_history(database, incoming, device, known, hlc)
     return found
 
 

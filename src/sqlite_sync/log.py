@@ -6,7 +6,7 @@ It has two writers: the capture triggers for local changes, and the importer, se
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlite_sync.catalog import Entry, entries
@@ -19,6 +19,7 @@ from sqlite_sync.verdict import RowOperation
 
 AUTHOR = f"JOIN main.sync_devices AS d ON d.ordinal = -((o.op - 1) >> {ORDINAL_SHIFT})"  # of the operation o
 TOTAL_ORDER = "o.hlc, d.device_id, o.op"
+_BATCH = 500
 
 
 class Contexts:
@@ -82,6 +83,21 @@ def ordinal_for(database: Database, device_id: bytes) -> int:
     )
     ordinal: int = database.one("SELECT ordinal FROM main.sync_devices WHERE device_id = ?", (device_id,))
     return ordinal
+
+
+def ordinals_for(database: Database, wanted: Sequence[bytes]) -> dict[bytes, int]:
+    """Return the ordinals of devices; each new one gets the next one, in this order."""
+    known = {device_id: ordinal for ordinal, device_id in device_ids(database).items()}
+    return {one: known[one] if one in known else ordinal_for(database, one) for one in wanted}
+
+
+def hlcs_at(database: Database, dots: Sequence[int]) -> dict[int, int]:
+    """Return the HLCs of operations, by dot number, as far as they are in the log."""
+    found: dict[int, int] = {}
+    for start in range(0, len(dots), _BATCH):
+        batch = commas(map(str, dots[start : start + _BATCH]))
+        found |= database.execute(f"SELECT op, hlc FROM sync_operations WHERE op IN ({batch})").fetchall()
+    return found
 
 
 def own_seq(database: Database) -> int:
