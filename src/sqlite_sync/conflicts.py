@@ -18,7 +18,7 @@ from sqlite_sync.database import Database
 from sqlite_sync.errors import ConflictError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, conflict_id, op_id, ordinal_of, seq_of
-from sqlite_sync.tables import Table, commas, logged, mark
+from sqlite_sync.tables import Column, Table, commas, logged, mark
 from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Verdict, conflict_kind, judge
 
 
@@ -223,11 +223,13 @@ def rebase(database: Database, table: Table) -> None:
 
 def operation_columns(table: Table) -> str:
     """Render the columns of the log and of `sync_devices` that `row_operation` reads."""
-    filled = "iif(o.kind = {kind:d}, o.{new}, {logged})"
-    values = [
-        filled.format(kind=Kind.UPDATE, new=c.new, logged=logged(c)) if c.fill else f"o.{c.new}" for c in table.columns
-    ]
+    values = map(logged_value, table.columns)
     return commas(["o.op", "o.kind", "o.base", "o.hlc", "d.device_id", *values, *(f"o.{c.old}" for c in table.columns)])
+
+
+def logged_value(column: Column) -> str:
+    """Render the value that an operation writes; in an image that is older than the column, what stands for it."""
+    return f"iif(o.kind = {Kind.UPDATE:d}, o.{column.new}, {logged(column)})" if column.fill else f"o.{column.new}"
 
 
 def row_operation(table: Table, row: tuple[Any, ...]) -> RowOperation:

@@ -15,8 +15,8 @@ from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import TableError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, dot_number, ordinal_of, seq_of
-from sqlite_sync.tables import Column, Table, commas, fold, mark, same_native
-from sqlite_sync.verdict import RowOperation, is_changed
+from sqlite_sync.tables import Column, Table, changed, commas, fold, mark, same_native
+from sqlite_sync.verdict import RowOperation
 
 _BATCH_ROWS = 1000
 
@@ -68,13 +68,7 @@ def replay(database: Database, table: Table, held: Sequence[tuple[int, int]] = (
     database.execute(
         f"CREATE TEMP TABLE sync_replay_{table.number} ({keys}, {_values(table)}, PRIMARY KEY ({names})) WITHOUT ROWID"
     )
-    skipped = "".join(f" AND o.op NOT BETWEEN {low} AND {high}" for low, high in held)
-    rows = database.execute(
-        f"SELECT {conflicts.operation_columns(table)} FROM main.sync_operations AS o {log.AUTHOR} "
-        f"WHERE o.table_no = {table.number}{skipped} ORDER BY {log.TOTAL_ORDER}"
-    )
-    for row in rows:
-        _step(database, table, name, conflicts.row_operation(table, row))
+    _feed(database, table, name, held)
     contexts = Contexts(database)
     for (fork,) in database.execute("SELECT fork FROM main.sync_forks WHERE table_no = ?", (table.number,)).fetchall():
         base, operations = conflicts.loaded(database, table, fork)
@@ -82,17 +76,41 @@ def replay(database: Database, table: Table, held: Sequence[tuple[int, int]] = (
         _put(database, table, name, operations[0], image)
 
 
-def _step(database: Database, table: Table, name: str, op: RowOperation) -> None:
-    """Apply one operation; where concurrent ones make that wrong, the row is a fork and is put right at the end."""
-    if op.kind == Kind.UPDATE:
-        touched = [i for i in range(len(table.columns)) if is_changed(op, i, table.key_indexes)]
-        if touched:
-            assignments = commas(f"c{i} = {mark(op.values[i])}" for i in touched)
-            values = [op.values[i] for i in touched]
-            database.execute(f"UPDATE {name} SET {assignments} WHERE {_key_is(table, op)}", [*values, *_key(table, op)])
-    else:
-        is_live = op.kind in (Kind.INSERT, Kind.RESOLVE)
-        _put(database, table, name, op, op.values if is_live else None)
+STEPS = """
+CREATE TEMP VIEW sync_feed AS SELECT {nothing};
+CREATE TEMP TRIGGER sync_feed_live INSTEAD OF INSERT ON sync_feed WHEN NEW.kind IN ({insert:d}, {resolve:d})
+BEGIN INSERT OR REPLACE INTO {replay} VALUES ({key}, {image}); END;
+CREATE TEMP TRIGGER sync_feed_update INSTEAD OF INSERT ON sync_feed WHEN NEW.kind = {update:d}
+BEGIN UPDATE {replay} SET {assignments} WHERE {same}; END;
+CREATE TEMP TRIGGER sync_feed_gone INSTEAD OF INSERT ON sync_feed WHEN NEW.kind IN ({delete:d}, {resolve_delete:d})
+BEGIN DELETE FROM {replay} WHERE {same}; END;"""  # no row of the log goes through Python
+
+
+def _feed(database: Database, table: Table, replay: str, held: Sequence[tuple[int, int]]) -> None:
+    """Apply operation after operation; where concurrent ones make that wrong, the row is a fork and judged later."""
+    columns = table.columns
+    sides = ["kind", *(c.new for c in columns), *(c.old for c in columns)]
+    database.script(
+        STEPS.format(
+            nothing=commas(f"NULL AS {side}" for side in sides),
+            replay=replay.removeprefix("temp."),
+            key=commas(f"NEW.{c.new}" for c in table.key),
+            image=commas(f"NEW.{c.new}" for c in columns),
+            assignments=commas(
+                f"c{i} = CASE WHEN {changed(c, 'NEW.')} THEN NEW.{c.new} ELSE c{i} END" for i, c in enumerate(columns)
+            ),
+            same=" AND ".join(f"k{i} = NEW.{c.new}" for i, c in enumerate(table.key)),
+            **{kind.name.lower(): kind for kind in Kind},
+        )
+    )
+    skipped = "".join(f" AND o.op NOT BETWEEN {low} AND {high}" for low, high in held)
+    values = commas(conflicts.logged_value(c) for c in columns)
+    database.execute(
+        f"INSERT INTO temp.sync_feed SELECT o.kind, {values}, {commas(f'o.{c.old}' for c in columns)} "
+        f"FROM main.sync_operations AS o {log.AUTHOR} "
+        f"WHERE o.table_no = {table.number}{skipped} ORDER BY {log.TOTAL_ORDER}"
+    )
+    database.execute("DROP VIEW temp.sync_feed")
 
 
 def _put(database: Database, table: Table, name: str, op: RowOperation, image: Row | None) -> None:
