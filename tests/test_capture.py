@@ -536,7 +536,6 @@ def test_foreign_key_actions_are_captured(make: MakeEngine, action: str) -> None
     assert_replays(make, FAMILY.format(action), statements, ("parents", "t"))
 
 
-@pytest.mark.xfail(strict=False, reason="not kept yet: SPEC.md, section 14")
 @pytest.mark.parametrize("child", ["INTEGER", "REAL", "TEXT", ""])
 def test_a_parent_whose_child_has_another_type_is_captured_under_its_own_key(make: MakeEngine, child: str) -> None:
     """SQLite looks for children with the child's affinity, and leaves the parent's OLD so for the triggers."""
@@ -555,6 +554,33 @@ def test_a_parent_whose_child_has_another_type_is_captured_under_its_own_key(mak
     operations = assert_replays(make, schema, statements, ("t", "children"))
 
     assert [operation.row_pk["id"] for operation in operations[4:]] == ["1", "007", "008", "2.50"]
+
+
+@pytest.mark.parametrize("recursive", ["ON", "OFF"])
+def test_a_parent_whose_child_has_another_type_may_have_unique_indexes_and_itself_as_child(
+    make: MakeEngine, recursive: str
+) -> None:
+    schema = """
+        CREATE TABLE t (id TEXT COLLATE NOCASE, n INTEGER, u UNIQUE, up INTEGER UNIQUE, PRIMARY KEY (id));
+        CREATE TABLE children (id TEXT PRIMARY KEY, parent INTEGER UNIQUE REFERENCES t (id) ON DELETE CASCADE ON UPDATE CASCADE,
+            parent_n TEXT UNIQUE REFERENCES t (u) ON DELETE SET NULL);
+    """
+    statements = [
+        "PRAGMA foreign_keys = ON",
+        f"PRAGMA recursive_triggers = {recursive}",
+        "INSERT INTO t VALUES ('007', 1, 1, 1), ('1', 2, 2, 2), ('2.50', 3, 3, 3), ('x', 4, 4, 4), ('5', 5, 5, 5)",
+        "UPDATE t SET id = id",
+        "UPDATE t SET id = '01', n = 9 WHERE id = '1'",
+        "UPDATE t SET id = 'X' WHERE id = 'x'",
+        "UPDATE t SET id = '50', u = 50 WHERE id = '5'",
+        "REPLACE INTO t VALUES ('09', 1, 3, 9)",
+        "UPDATE OR IGNORE t SET id = '01' WHERE id = '09'",
+        "DELETE FROM t WHERE id = '01'",
+        "INSERT INTO t VALUES ('01', 1, 'again', 7)",
+        "DELETE FROM t WHERE n = 4",
+    ]
+
+    assert_replays(make, schema, statements, ("t", "children"))
 
 
 def test_children_that_are_deleted_with_their_parent_are_deleted_there_too(make: MakeEngine) -> None:

@@ -574,7 +574,6 @@ def test_a_column_that_arrived_before_it_was_added_here_brings_its_values(make: 
     assert in_conflict(a) == in_conflict(b) == []
 
 
-@pytest.mark.xfail(strict=False, reason="not kept yet: SPEC.md, section 14")
 def test_a_device_without_a_column_does_not_close_conflicts_in_it(make: MakeEngine) -> None:
     a, b, c = make("a", TASKS, ("tasks",)), make("b", NARROW, ("tasks",)), make("c", TASKS, ("tasks",))
     run(a, "INSERT INTO tasks VALUES ('1', 1, 1)")
@@ -583,11 +582,21 @@ def test_a_device_without_a_column_does_not_close_conflicts_in_it(make: MakeEngi
     run(c, "UPDATE tasks SET b = 'C'")
     send(a, b)
     send(c, b)
+    (conflict,) = b.get_unresolved_conflicts()
+    assert b.images(conflict).local == b.images(conflict).remote == {"id": "1", "a": 1}
     run(b, "UPDATE tasks SET a = 'B'")
     exchange(a, b, c)
 
     assert rows(a, "tasks") == rows(c, "tasks")
-    assert in_conflict(a) == in_conflict(c) == ["1"]
+    assert in_conflict(a) == in_conflict(b) == in_conflict(c) == ["1"]
+    assert [engine.reconcile() for engine in (a, b, c)] == [0, 0, 0]
+    (conflict,) = b.get_unresolved_conflicts()
+    b.resolve(conflict, "remote")
+    exchange(a, b, c)
+
+    assert in_conflict(a) == in_conflict(b) == in_conflict(c) == []
+    assert rows(a, "tasks") == rows(c, "tasks")
+    assert [row[:2] for row in table(a)] == table(b)
 
 
 def test_a_resolution_on_a_device_without_a_column_keeps_its_values(make: MakeEngine) -> None:

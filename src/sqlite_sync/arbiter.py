@@ -172,8 +172,9 @@ def _disputes(database: Database, table: Table, rows: Mapping[int, Sequence[Conf
     listed = conflicts.by_fork(database, rows)
     contexts = Contexts(database)
     references = _references(database, table)
-    for fork, base, operations in conflicts.loaded_all(database, table, list(listed)):
-        verdict = conflicts.judged(base, operations, contexts, table)
+    whole = catalog.whole(database, table)  # versions may differ in what this table lacks
+    for fork, base, operations in conflicts.loaded_all(database, whole, list(listed)):
+        verdict = conflicts.judged(base, operations, contexts, whole)
         others = sorted(
             verdict.conflicting(), key=lambda head: (verdict.images[head.dot] is not None, head.order), reverse=True
         )

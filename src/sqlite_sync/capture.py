@@ -13,7 +13,7 @@ from sqlite_sync.triggers import VERBS, Renderer
 def install(database: Database, table: Table) -> None:
     """Put a table's triggers in place, newest of all triggers, so that they fire before the application's."""
     remove(database, table.number)
-    if table.uniques:
+    if table.needs_notes:
         columns = commas(f"{c.new} COLLATE {c.collation}" for c in table.columns)
         database.execute(f"DROP TABLE IF EXISTS main.sync_notes_{table.number}")
         database.execute(f"CREATE TABLE main.sync_notes_{table.number} ({columns})")

@@ -62,12 +62,13 @@ def shape(database: Database, known: Entry) -> Table:
     return table
 
 
-def whole(table: Table, known: Entry) -> Table:
+def whole(database: Database, table: Table) -> Table:
     """Widen a table's shape by the columns that only other devices have."""
+    known = entry(database, table.name)
     here = {column.position for column in table.columns}
     held = [
         Column(name, position, 0, "BLOB", "BINARY", is_nullable=True, default=None)
-        for position, name in enumerate(known.columns)
+        for position, name in enumerate(known.columns if known else ())
         if position not in here
     ]
     return replace(table, columns=(*table.columns, *held))

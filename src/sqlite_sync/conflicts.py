@@ -19,7 +19,7 @@ from sqlite_sync.database import Database
 from sqlite_sync.errors import ConflictError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, ordinal_of, seq_of
-from sqlite_sync.tables import Table, commas, literal, logged, mark
+from sqlite_sync.tables import Column, Table, commas, literal, logged, mark
 from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Verdict, conflict_kind, judge
 
 IS_PARKED = f"kind IN ({commas(map(literal, PARKED_KINDS))})"
@@ -103,7 +103,7 @@ def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapp
             pair = _pair_id(devices, verdict.shown, other)
             kind, differing = conflict_kind(verdict.shown, other, verdict.images), _differing(table, verdict, other)
             found.append((pair, fork.number, kind, verdict.shown.dot, other.dot, differing))
-            images.append((pair, _versions(verdict, other)))
+            images.append((pair, _versions(table, verdict, other)))
             if pair not in before:
                 fork.opened.append((pair, verdict.shown.dot, other.dot))
     database.executemany("INSERT INTO main.sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", found)
@@ -143,11 +143,12 @@ def renew_images(database: Database, table: Table) -> None:
     """Make the table of images and its view anew, as the table's shape asks for."""
     versions.create(database, table)
     devices, contexts = log.device_ids(database), Contexts(database)
-    for _, base, operations in loaded_all(database, table, open_forks(database, table)):
-        verdict = judged(base, operations, contexts, table)
+    whole = catalog.whole(database, table)
+    for _, base, operations in loaded_all(database, whole, open_forks(database, table)):
+        verdict = judged(base, operations, contexts, whole)
         for other in verdict.conflicting():
             pair = _pair_id(devices, verdict.shown, other)
-            versions.put(database, table, [(pair, _versions(verdict, other))])
+            versions.put(database, table, [(pair, _versions(table, verdict, other))])
             database.execute(
                 "UPDATE main.sync_conflicts SET differing = ? WHERE conflict_id = ?",
                 (_differing(table, verdict, other), pair),
@@ -168,8 +169,9 @@ def _shown_image(database: Database, table: Table, fork: int, contexts: Contexts
     return judged(base, operations, contexts, table).image
 
 
-def _versions(verdict: Verdict, other: RowOperation) -> Sequence[Image]:
-    return verdict.base_of((verdict.shown, other)), verdict.image, verdict.images[other.dot]
+def _versions(table: Table, verdict: Verdict, other: RowOperation) -> Sequence[Image]:
+    images = verdict.base_of((verdict.shown, other)), verdict.image, verdict.images[other.dot]
+    return [None if image is None else image[: len(table.columns)] for image in images]
 
 
 def _differing(table: Table, verdict: Verdict, other: RowOperation) -> str:
@@ -380,11 +382,13 @@ def rebase(database: Database, table: Table) -> None:
 
 def operation_columns(table: Table) -> str:
     """Render the columns of the log and of `sync_devices` that `row_operation` reads."""
-    filled = "iif(o.kind = {kind:d}, o.{new}, {logged})"
-    values = [
-        filled.format(kind=Kind.UPDATE, new=c.new, logged=logged(c)) if c.fill else f"o.{c.new}" for c in table.columns
-    ]
+    values = map(logged_value, table.columns)
     return commas(["o.op", "o.kind", "o.base", "o.hlc", "d.device_id", *values, *(f"o.{c.old}" for c in table.columns)])
+
+
+def logged_value(column: Column) -> str:
+    """Render the value that an operation writes; in an image that is older than the column, what stands for it."""
+    return f"iif(o.kind = {Kind.UPDATE:d}, o.{column.new}, {logged(column)})" if column.fill else f"o.{column.new}"
 
 
 def row_operation(table: Table, row: tuple[Any, ...]) -> RowOperation:
@@ -402,10 +406,10 @@ def row_operation(table: Table, row: tuple[Any, ...]) -> RowOperation:
 
 
 def named(table: Table, image: Image) -> dict[str, Value] | None:
-    """Give an image its column names."""
+    """Give an image its column names; columns that only other devices have stand behind the table's own, without."""
     if image is None:
         return None
-    return {column.name: value for column, value in zip(table.columns, image, strict=True)}
+    return {column.name: value for column, value in zip(table.columns, image, strict=False)}
 
 
 def _pair_id(devices: Mapping[int, bytes], one: RowOperation, other: RowOperation) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from sqlite_sync import conflicts, log
+from sqlite_sync import catalog, conflicts, log
 from sqlite_sync.codec import Row, Value
 from sqlite_sync.conflicts import Fork
 from sqlite_sync.database import Database
@@ -162,8 +162,12 @@ def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
 
 
 def _outcome(database: Database, table: Table, row: _Contested, contexts: Contexts) -> tuple[Image, Fork | None]:
-    """Return the final image of a contested row, and its fork if it is one."""
+    """Return the final image of a contested row, and its fork if it is one.
+
+    Columns that only other devices have stand behind the table's own, in no base image: then the whole history is read.
+    """
     knows, key = contexts.knows, table.key_indexes
+    whole = catalog.whole(database, table)
     operations = sorted([*row.old, *row.listed, *row.new], key=lambda op: op.order)
     here = {op.dot for op in operations}
     try:
@@ -174,15 +178,18 @@ def _outcome(database: Database, table: Table, row: _Contested, contexts: Contex
             for op in row.new:
                 image = after(image, op, key)
             return image, None
+        if len(whole.columns) > len(table.columns):
+            raise MissingParentError  # noqa: TRY301 - so is what they held
         base = row.base if row.fork is not None else row.current
         for op in reversed(row.old):
             base = before(base, op, key)
         verdict = judge(base, operations, knows, key)
     except MissingParentError:  # or an insert replaced a live row, so its undoing did not give what stood there
-        base, operations = None, conflicts.history(database, table, operations[0])
+        base, operations = None, conflicts.history(database, whole, operations[0])
         verdict = judge(base, operations, knows, key, is_whole=True)
     native = tuple(operations[0].values[i] for i in _key_order(table))
-    return verdict.image, Fork(row.fork, native, base, operations, verdict)
+    shown = None if verdict.image is None else verdict.image[: len(table.columns)]
+    return shown, Fork(row.fork, native, base, operations, verdict)
 
 
 def _is_overridden(fork: Fork, current: Image) -> bool:

@@ -47,8 +47,7 @@ def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation
 
 def _held(database: Database, table: Table, fork: int, head: int) -> dict[str, Value]:
     """Return what the chosen head has in columns that only other devices have, by log column: it is kept."""
-    [known] = [one for one in catalog.entries(database) if one.number == table.number]
-    whole = catalog.whole(table, known)
+    whole = catalog.whole(database, table)
     if len(whole.columns) == len(table.columns):
         return {}
     _, listed = conflicts.loaded(database, whole, fork)

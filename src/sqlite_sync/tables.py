@@ -75,11 +75,17 @@ class Table:
     has_rowid_key: bool
     uniques: tuple[UniqueIndex, ...] = ()
     names: tuple[str, ...] = ()  # of all columns, the generated ones too
+    has_mistyped_children: bool = False  # SQLite may hand its triggers the old key converted to their type
 
     @property
     def sql(self) -> str:
         """The quoted name."""
         return f"main.{quote(self.name)}"
+
+    @property
+    def needs_notes(self) -> bool:
+        """Whether its triggers note rows before they go."""
+        return bool(self.uniques) or self.has_mistyped_children
 
     @property
     def key(self) -> tuple[Column, ...]:
@@ -239,7 +245,25 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
     )
     names = database.execute("SELECT name FROM pragma_table_xinfo(?, 'main')", (name,))
     every = tuple(column for (column,) in names)
-    return Table(number, name, columns, has_rowid_key, indexes.read(database, name), every)
+    mistyped = _has_mistyped_children(database, name, columns)
+    return Table(number, name, columns, has_rowid_key, indexes.read(database, name), every, mistyped)
+
+
+def _has_mistyped_children(database: Database, name: str, columns: Iterable[Column]) -> bool:
+    """Tell whether a column of another affinity refers to one of this table."""
+    key = sorted((column for column in columns if column.key_place), key=lambda column: column.key_place)
+    here = {fold(column.name): column.affinity for column in columns}
+    references = database.execute(
+        "SELECT c.type, f.seq, f.\"to\" FROM main.sqlite_schema AS t, pragma_foreign_key_list(t.name, 'main') AS f, "
+        "pragma_table_xinfo(t.name, 'main') AS c WHERE t.type = 'table' AND t.sql LIKE '%REFERENCES%' "
+        'AND f."table" = ? COLLATE NOCASE AND c.name = f."from" COLLATE NOCASE',
+        (name,),
+    )
+    for type_, place, to in references:
+        parent = here.get(fold(to)) if to else key[place].affinity if place < len(key) else None
+        if parent and affinity(type_) not in ("BLOB", parent):
+            return True
+    return False
 
 
 def affinity(declared: str) -> str:

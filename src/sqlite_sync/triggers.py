@@ -58,7 +58,20 @@ SHOWN = (
 )
 
 
-VERBS = ("insert", "update", "rekey", "delete", "note_insert", "note_update", "displaced_insert", "displaced_update")
+KEEP = """\
+    DELETE FROM sync_notes_{n} WHERE {same_key};
+    INSERT INTO sync_notes_{n} ({columns}) VALUES ({values});"""
+
+APPEND_UNLESS_KEPT = """\
+    INSERT INTO sync_operations (table_no, kind, base, hlc, {columns})
+    SELECT {table_no}, {kind}, {base}, {hlc}, {values}
+    WHERE NOT EXISTS (SELECT 1 FROM sync_notes_{n} WHERE {same});
+    DELETE FROM sync_notes_{n} WHERE {same_key};"""
+
+VERBS = (
+    *("insert", "update", "rekey", "delete", "note_insert", "note_update", "displaced_insert", "displaced_update"),
+    *("keep_delete", "keep_update"),
+)
 
 
 def outside(sql: str) -> str:
@@ -84,6 +97,8 @@ class Renderer:
             texts["update"] = self._trigger("update", "AFTER UPDATE", self._append_update(), when=self._when_changed())
         if self.table.uniques:
             texts |= self._displacing()
+        if self.table.has_mistyped_children:
+            texts |= self._keeping()
         return {f"sync_{verb}_{self.table.number}": text for verb, text in texts.items()}
 
     def _trigger(self, verb: str, event: str, *body: str, when: str = "") -> str:
@@ -98,14 +113,16 @@ class Renderer:
     # --- inserts, updates, deletes ---
 
     def _rekey(self) -> str:
+        moved = (self._append(Kind.DELETE, "OLD"), self._append(Kind.INSERT, "NEW"))
+        when = f"NOT ({self._same_row()})"
+        of = f"AFTER UPDATE OF {self._key_names()}"
+        return self._trigger("rekey", of, self._refuse_null(), *moved, self._forget(), when=when)
+
+    def _key_names(self) -> str:
         names = [column.sql for column in self.table.key]
         if self.table.has_rowid_key:  # SET rowid = ... changes it as well
             names += ["rowid", "oid", "_rowid_"]
-        moved = (self._append(Kind.DELETE, "OLD"), self._append(Kind.INSERT, "NEW"))
-        when = f"NOT ({self._same_row()})"
-        return self._trigger(
-            "rekey", f"AFTER UPDATE OF {commas(names)}", self._refuse_null(), *moved, self._forget(), when=when
-        )
+        return commas(names)
 
     def _append(self, kind: Kind, row: str) -> str:
         return self._append_columns(kind, row, {c.new: f"{row}.{c.sql}" for c in self.table.columns})
@@ -148,6 +165,50 @@ class Renderer:
         nulls = " OR ".join(f"NEW.{column.sql} IS NULL" for column in self.table.key if column.is_nullable)
         message = literal(f"NULL in the primary key of {self.table.name}: sync needs every row to have a key")
         return REFUSE_NULL.format(message=message, nulls=nulls) if nulls else ""
+
+    # --- keys that SQLite converts ---
+
+    def _keeping(self) -> dict[str, str]:
+        """Note rows before their foreign keys are looked at: in AFTER triggers OLD may have a child's type.
+
+        A row whose key is not what it was, even if only in type, is logged as deleted if the noted row is gone, and as
+        inserted if it is not as it was noted.
+        """
+        columns = {column.new: f"OLD.{column.sql}" for column in self.table.columns}
+        keep = KEEP.format(
+            n=self.table.number,
+            same_key=self._is_noted("OLD"),
+            columns=commas(columns),
+            values=commas(columns.values()),
+        )
+        moved = (self._refuse_null(), self._log_displaced("insert"), self._append_unless_kept())
+        return {
+            "keep_delete": self._trigger("keep_delete", "BEFORE DELETE", keep),
+            "keep_update": self._trigger("keep_update", f"BEFORE UPDATE OF {self._key_names()}", keep),
+            "delete": self._trigger("delete", "AFTER DELETE", self._log_displaced("insert")),
+            "rekey": self._trigger(
+                "rekey", f"AFTER UPDATE OF {self._key_names()}", *moved, when=f"NOT ({self._same_row()})"
+            ),
+        }
+
+    def _append_unless_kept(self) -> str:
+        columns = self.table.columns
+        return APPEND_UNLESS_KEPT.format(
+            n=self.table.number,
+            table_no=self.table.number,
+            kind=int(Kind.INSERT),
+            base=self._base({i: f"NEW.{column.sql}" for i, column in enumerate(self.table.key)}),
+            hlc=NEXT_HLC,
+            columns=commas(c.new for c in columns),
+            values=commas(f"NEW.{c.sql}" for c in columns),
+            same=" AND ".join(
+                f"{c.new} IS NEW.{c.sql} COLLATE BINARY AND typeof({c.new}) = typeof(NEW.{c.sql})" for c in columns
+            ),
+            same_key=self._is_noted("NEW"),
+        )
+
+    def _is_noted(self, row: str) -> str:
+        return " AND ".join(f"{c.new} = {row}.{c.sql}" for c in self.table.key)  # notes have the key's collations
 
     # --- rows that REPLACE displaces through another UNIQUE index ---
 
@@ -221,8 +282,7 @@ class Renderer:
         """Drop the note of a row that was deleted before our eyes, so that its delete is not logged twice."""
         if not self.table.uniques:
             return ""
-        same = " AND ".join(f"{c.new} = OLD.{c.sql}" for c in self.table.key)
-        return FORGET_NOTE.format(n=self.table.number, same_key=same)
+        return FORGET_NOTE.format(n=self.table.number, same_key=self._is_noted("OLD"))
 
 
 def _differs(column: Column) -> str:
