@@ -481,25 +481,6 @@ def test_what_is_wrong_in_a_shared_folder_is_named_and_keeps_nothing_else_back(
     assert (of_a / "y.part").exists()
 
 
-def test_a_row_that_cannot_stand_is_named_in_a_shared_folder_and_keeps_nothing_else_back(
-    make: MakeEngine, tmp_path: Path
-) -> None:
-    schema = "CREATE TABLE names (id TEXT PRIMARY KEY, name TEXT UNIQUE)"
-    engines = [make(name, schema, ("names",)) for name in "abc"]
-    a, b, c = engines
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    for engine in engines:
-        engine.sync_folder(shared)
-    for engine, name in ((a, "taken"), (b, "taken"), (c, "free")):
-        engine.connection.execute("INSERT INTO names VALUES (?, ?)", (engine.path.stem, name))
-    a.sync_folder(shared)
-    c.sync_folder(shared)
-    result = b.sync_folder(shared)
-    assert any("taken" in note.reason or "names" in note.reason for note in result.refused)
-    assert result.written is not None
-
-
 # --- databases that cannot be written -----------------------------------------------------------------------------
 
 

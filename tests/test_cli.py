@@ -1207,3 +1207,22 @@ def test_inspect_shows_a_bundle_with_a_forged_time(torn: tuple[Path, Path]) -> N
     sealed = database + whole[-TRAILER:-40] + len(database).to_bytes(8, "big")
     file.write_bytes(sealed + sha256(sealed).digest())
     assert f"{2**63 - 1} ms" in run("inspect", file).stdout
+
+
+def test_a_parked_row_is_shown_beside_what_is_in_its_way(tmp_path: Path) -> None:
+    """The row, why it is in no table, and how to let it stand."""
+    a, b = tmp_path / "a.db", tmp_path / "b.db"
+    for path in (a, b):
+        sql(path, "CREATE TABLE users (id TEXT PRIMARY KEY, mail TEXT UNIQUE)")
+        run("init", path)
+        run("enable", path, "users")
+    sql(a, "INSERT INTO users VALUES ('ann', 'same@example.org')")
+    sql(b, "INSERT INTO users VALUES ('bob', 'same@example.org')")
+    carry(b, a)
+    text = run("conflicts", a).stdout
+    assert "unique in users" in text
+    assert "another row, written later, has its UNIQUE value" in text
+    assert text.count("same@example.org") == len(("in its way", "parked"))
+    conflict = run_json("conflicts", a)["conflicts"][0]["conflict_id"]
+    run("resolve", a, conflict, "--set", "mail=ann@example.org")
+    assert rows(a, "SELECT id FROM users ORDER BY id") == [("ann",), ("bob",)]

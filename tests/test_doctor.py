@@ -125,7 +125,7 @@ CASES = [
     (f"CREATE TABLE t (a TEXT PRIMARY KEY, {', '.join(f'c{i}' for i in range(30))})", "warning", "wide"),
     ("CREATE TABLE t (id INTEGER PRIMARY KEY)", "warning", "integer-key"),
     ("CREATE TABLE t (id INT PRIMARY KEY) WITHOUT ROWID", "warning", "integer-key"),
-    ("CREATE TABLE t (a TEXT COLLATE NOCASE, PRIMARY KEY (a COLLATE BINARY))", "warning", "own-collation"),
+    ("CREATE TABLE t (a TEXT COLLATE NOCASE, PRIMARY KEY (a COLLATE BINARY))", "note", "own-collation"),
     ("CREATE TABLE t (a TEXT PRIMARY KEY COLLATE NOCASE)", "note", "key-collation"),
     ("CREATE TABLE t (a TEXT PRIMARY KEY, b UNIQUE)", "warning", "unique"),
     ("CREATE TABLE t (a TEXT PRIMARY KEY, b); CREATE UNIQUE INDEX i ON t (lower(b)) WHERE b > 1", "warning", "unique"),
@@ -149,7 +149,7 @@ CASES = [
     ),
     (
         "CREATE TABLE p (id TEXT PRIMARY KEY); CREATE TABLE t (a TEXT PRIMARY KEY, b INT REFERENCES p)",
-        "warning",
+        "note",
         "foreign-key-type",
     ),
     (

@@ -100,11 +100,10 @@ def _key(facts: Facts, table: Table) -> Iterator[Finding]:
         )
     for own in facts.own_collations:
         yield Finding(
-            "warning",
+            "note",
             "own-collation",
             f"the primary key compares {own.column} by {own.in_key}, the column itself by {own.in_column}: "
-            "not every change of such a key can be replayed",
-            f"declare the column COLLATE {own.in_key}",
+            "rows are told apart as the primary key does",
         )
     loose = [c for c in table.key if c.collation.upper() != "BINARY" and not table.has_rowid_key]
     if loose:
@@ -117,9 +116,9 @@ def _uniques(table: Table) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "unique",
-            f"UNIQUE {_words(index)}: two devices can each give one value to another row; such an import waits until "
-            "one side gives way",
-            "agree who gives out these values, or change one of the two rows when an import names them",
+            f"UNIQUE {_words(index)}: two devices can each give one value to another row; the later one stands "
+            "then, and the other is parked",
+            "agree who gives out these values, or resolve such conflicts when an import opens them",
         )
 
 
@@ -130,7 +129,9 @@ def _words(index: UniqueIndex) -> str:
 
 def _shape(facts: Facts) -> Iterator[Finding]:
     if facts.checks:
-        yield Finding("note", "check", f"{facts.checks} CHECK: keep the same ones on every device, or imports can fail")
+        yield Finding(
+            "note", "check", f"{facts.checks} CHECK: keep the same ones on every device, or rows will be parked"
+        )
     if facts.generated:
         yield Finding("note", "generated", f"not captured, computed on each device: {commas(facts.generated)}")
     if WIDE < len(facts.columns) <= MAX_COLUMNS:
@@ -159,18 +160,19 @@ def _reference(facts: Facts, reference: Reference, around: Surroundings) -> Iter
         remedy = f"make {reference.parent} a table that can be synced, or fill it alike on every device"
         yield Finding("warning", "foreign-key", f"{where}, which cannot be synced: parents will be missing", remedy)
     elif fold(facts.name) in around.enabled and parent not in around.enabled:
-        message = f"{where}, which is not enabled: rows whose parent is missing here cannot be imported"
+        message = f"{where}, which is not enabled: rows that arrive without their parent are parked"
         yield Finding("warning", "foreign-key", message, f"enable {reference.parent} too")
     else:
-        message = f"{where}: an import that would leave a row without its parent waits until one side gives way"
-        yield Finding("note", "foreign-key", message, f"sync both: {facts.name}, {reference.parent}")
+        message = f"{where}: a row whose parent is deleted elsewhere at the same time is parked"
+        others = [] if fold(facts.name) == parent else [facts.name]
+        yield Finding("note", "foreign-key", message, f"sync {' and '.join([*others, reference.parent])}")
     for child, one, target, other in reference.affinities:
         if (one in _NUMBERS) != (other in _NUMBERS):
             yield Finding(
-                "warning",
+                "note",
                 "foreign-key-type",
-                f"{child} is {one}, {reference.parent}.{target} is {other}: SQLite converts the key on its way into "
-                "triggers, so that a cascade can be logged under another key",
+                f"{child} is {one}, {reference.parent}.{target} is {other}: SQLite converts the old value on its way "
+                "into triggers; keys are captured right all the same, at the cost of a note for each delete",
                 "give both columns one type",
             )
     if reference.orphans:

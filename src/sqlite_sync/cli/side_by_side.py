@@ -24,10 +24,33 @@ Image = Mapping[str, Value]
 
 def side_by_side(images: Images, authors: Sequence[str], *, full: bool) -> Table:
     """Lay out base, local and remote; `authors` says who wrote the latter two, and when."""
+    return _laid_out(_heads(authors), _rows(images, full=full))
+
+
+def parked(images: Images, authors: Sequence[str], *, full: bool) -> Table:
+    """Lay out a parked row beside the row that is in its way, or beside who took away what it needs."""
+    local, remote = authors
+    where = "in the table now" if images.local else ""
+    heads = [
+        Text.assemble(("column", LABEL), "\n\n\n"),
+        Text.assemble(("in its way", f"{LABEL} {GOOD}"), f"\n{where}\n{local}"),
+        Text.assemble(("parked", f"{LABEL} {ALERT}"), f"\nin no table\n{remote}"),
+    ]
+    return _laid_out(heads, _parked_rows(images, full=full))
+
+
+def _parked_rows(images: Images, *, full: bool) -> Iterator[list[Text]]:
+    versions = (images.local, images.remote)
+    for place, name in enumerate(images.remote or {}):
+        texts = [_cell(version, name, is_first=place == 0) for version in versions]
+        yield [Text(printable(name)), *map(Text, texts if full else _cut(texts, versions, name))]
+
+
+def _laid_out(heads: Sequence[Text], rows: Iterator[list[Text]]) -> Table:
     table = Table(box=MINIMAL, header_style="", show_edge=False, pad_edge=False, padding=(0, 1))
-    for head in _heads(authors):
+    for head in heads:
         table.add_column(head, overflow="fold")
-    for cells in _rows(images, full=full):
+    for cells in rows:
         table.add_row(*cells)
     return table
 

@@ -26,7 +26,7 @@ from sqlite_sync import (
     TableStatus,
     Value,
 )
-from sqlite_sync.cli.side_by_side import ALERT, FAINT, GOOD, LABEL, side_by_side
+from sqlite_sync.cli.side_by_side import ALERT, FAINT, GOOD, LABEL, parked, side_by_side
 from sqlite_sync.cli.values import (
     clipped,
     is_baseline,
@@ -37,6 +37,13 @@ from sqlite_sync.cli.values import (
 )
 
 CHANGE_WIDTH = 32  # characters of a value in the log, without --full
+PARKED = {  # why a row stands in no table, by the kind of its conflict
+    "unique": "another row, written later, has its UNIQUE value",
+    "foreign_key": "the row that it refers to is gone, or is parked itself",
+    "check": "a CHECK constraint of this table refuses it",
+    "not_null": "a NOT NULL constraint of this table refuses it",
+    "schema": "a type of this table refuses it",
+}
 LINE_LIMIT = 20  # rows, conflicts or files in one list, without --full
 OUTCOMES = {
     "local": "the local version stands",
@@ -365,7 +372,11 @@ class View:
                 (conflict.remote_device_id, conflict.remote_time_ms),
             )
         ]
-        self.console.print(side_by_side(images, authors, full=self.full))
+        if conflict.kind in PARKED:
+            self.line(f"it is parked, kept in the log and in no table: {PARKED[conflict.kind]}\n")
+            self.console.print(parked(images, authors, full=self.full))
+        else:
+            self.console.print(side_by_side(images, authors, full=self.full))
 
     def conflicts_end(self, number: int) -> None:
         """Say how to go on."""
