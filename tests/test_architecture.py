@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("catalog", "bundle", "app_triggers", "triggers", "versions"),
     ("bundle_reader", "log", "capture"),
     ("conflicts", "exporter", "devices", "inspection", "references"),
-    ("contested", "status", "live_rows", "decision"),
+    ("contested", "status", "live_rows", "decision", "explanation"),
     ("hanging",),
     ("parking",),
     ("applier",),

@@ -49,6 +49,7 @@ COMMANDS = (
         "inspect",
         "import",
         "log",
+        "explain",
     ),
     *("trigger", "disable", "reconcile", "migrate", "renew", "uninstall"),
 )
@@ -1226,3 +1227,15 @@ def test_a_parked_row_is_shown_beside_what_is_in_its_way(tmp_path: Path) -> None
     conflict = run_json("conflicts", a)["conflicts"][0]["conflict_id"]
     run("resolve", a, conflict, "--set", "mail=ann@example.org")
     assert rows(a, "SELECT id FROM users ORDER BY id") == [("ann",), ("bob",)]
+
+
+def test_explain_tells_the_story_of_a_row(torn: tuple[Path, Path]) -> None:
+    """Each operation with what it was written over, and how the row stands."""
+    _, b = torn
+    text = run("explain", b, "notes", "n1").stdout
+    assert "opens conflict" in text
+    assert "in its table; 1 open conflict" in text
+    found = run_json("explain", b, "notes", "n1")
+    assert [event["operation"]["kind"] for event in found["events"]] == ["insert", "update", "update"]
+    assert "give 1 value(s), not 2" in run("explain", b, "notes", "n1", "n2", code=1).stderr
+    assert "is no table" in run("explain", b, "nothing", "n1", code=1).stderr

@@ -35,6 +35,7 @@ from sqlite_sync.errors import (
     SyncError,
     TableError,
 )
+from sqlite_sync.explanation import Event, Explanation
 from sqlite_sync.findings import Diagnosis, Finding, TableDiagnosis
 from sqlite_sync.folder import FileNote, FolderResult
 from sqlite_sync.importer import ImportResult, Progress, RowChange, RowName, TableChange
@@ -73,6 +74,8 @@ __all__ = [
     "Diagnosis",
     "Dispute",
     "Enrollment",
+    "Event",
+    "Explanation",
     "ExtraError",
     "FileNote",
     "Finding",

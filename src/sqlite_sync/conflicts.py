@@ -100,7 +100,7 @@ def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapp
     for fork in forks:
         verdict = fork.verdict
         for other in verdict.conflicting():
-            pair = _pair_id(devices, verdict.shown, other)
+            pair = pair_id(devices, verdict.shown, other)
             kind, differing = conflict_kind(verdict.shown, other, verdict.images), _differing(table, verdict, other)
             found.append((pair, fork.number, kind, verdict.shown.dot, other.dot, differing))
             images.append((pair, _versions(table, verdict, other)))
@@ -147,7 +147,7 @@ def renew_images(database: Database, table: Table) -> None:
     for _, base, operations in loaded_all(database, whole, open_forks(database, table)):
         verdict = judged(base, operations, contexts, whole)
         for other in verdict.conflicting():
-            pair = _pair_id(devices, verdict.shown, other)
+            pair = pair_id(devices, verdict.shown, other)
             versions.put(database, table, [(pair, _versions(table, verdict, other))])
             database.execute(
                 "UPDATE main.sync_conflicts SET differing = ? WHERE conflict_id = ?",
@@ -349,7 +349,11 @@ def read_operation(database: Database, table: Table, dot: int) -> RowOperation:
 
 def history(database: Database, table: Table, op: RowOperation) -> list[RowOperation]:
     """Read all operations of the row of `op`; this scans the log."""
-    keys = [op.values[table.columns.index(column)] for column in table.key]
+    return row_history(database, table, [op.values[table.columns.index(column)] for column in table.key])
+
+
+def row_history(database: Database, table: Table, keys: Sequence[Value]) -> list[RowOperation]:
+    """Read all operations of a row; this scans the log."""
     where = " AND ".join(
         f"o.{c.new} = {mark(value)} COLLATE {c.collation}" for c, value in zip(table.key, keys, strict=True)
     )
@@ -412,9 +416,21 @@ def named(table: Table, image: Image) -> dict[str, Value] | None:
     return {column.name: value for column, value in zip(table.columns, image, strict=False)}
 
 
-def _pair_id(devices: Mapping[int, bytes], one: RowOperation, other: RowOperation) -> bytes:
-    ids = [op_id(devices[ordinal_of(op.dot)], seq_of(op.dot)) for op in (one, other)]
-    return conflict_id(*ids)
+def pair_id(devices: Mapping[int, bytes], one: RowOperation, other: RowOperation) -> bytes:
+    """Return the id of the conflict between two heads."""
+    return conflict_id(id_of(devices, one), id_of(devices, other))
+
+
+def id_of(devices: Mapping[int, bytes], op: RowOperation) -> bytes:
+    """Return an operation's op id."""
+    return op_id(devices[ordinal_of(op.dot)], seq_of(op.dot))
+
+
+def fork_of(database: Database, table: Table, key: Sequence[Value]) -> int | None:
+    """Return the fork that a row is, if it is one."""
+    same = " AND ".join(f"k{i} = {mark(value)}" for i, value in enumerate(key))
+    fork: int | None = database.one(f"SELECT fork FROM main.sync_keys_{table.number} WHERE {same}", key)
+    return fork
 
 
 def _public(table: catalog.Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> Conflict:

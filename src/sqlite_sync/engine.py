@@ -20,6 +20,7 @@ from sqlite_sync import (
     devices,
     doctor,
     enroller,
+    explanation,
     exporter,
     folder,
     importer,
@@ -37,6 +38,7 @@ from sqlite_sync.decision import Resolutions, Strategy
 from sqlite_sync.devices import Incoming
 from sqlite_sync.enroller import Enrollment
 from sqlite_sync.errors import BundleError, StateError, TableError
+from sqlite_sync.explanation import Explanation, Key
 from sqlite_sync.exporter import Order
 from sqlite_sync.findings import Diagnosis
 from sqlite_sync.folder import FolderResult
@@ -324,6 +326,15 @@ class SyncEngine:
             if operation is None:
                 return
             yield operation
+
+    def explain(self, table: str, key: Key) -> Explanation:
+        """Tell the story of a row: every operation on it, what each superseded, which conflicts it opened or closed.
+
+        The key is a mapping, column name -> value, or the value itself where it is one column. This scans the log.
+        """
+        with self._verb():
+            self._settle()
+            return explanation.read(self._database, table, key)
 
     def doctor(self, *, deep: bool = False) -> Diagnosis:
         """Say what each table is, which hazards it has, and whether sync is intact; `deep` compares log and tables."""

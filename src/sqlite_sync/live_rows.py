@@ -45,7 +45,7 @@ class LiveRows:
     def named(self, table: Table, image: Row) -> LiveRow:
         """Return the row that has this image."""
         key = tuple(image[table.columns.index(column)] for column in table.key)
-        fork = self._fork(table, key)
+        fork = conflicts.fork_of(self._database, table, key)
         if fork is None:
             fork = self._make_fork(table, key, image)
         return self._row(table, key, image, fork)
@@ -62,12 +62,12 @@ class LiveRows:
 
     def fork_of_absent(self, table: Table, key: Row) -> int:
         """Return the fork of a row that is not there; it becomes one with its last operation."""
-        fork = self._fork(table, key)
+        fork = conflicts.fork_of(self._database, table, key)
         return self._make_fork(table, key, None) if fork is None else fork
 
     def head(self, table: Table, key: Sequence[Value]) -> int | None:
         """Return the shown head of a row, present or not; None where it is no fork and was not touched lately."""
-        fork = self._fork(table, key)
+        fork = conflicts.fork_of(self._database, table, key)
         return self._recent(table, key) if fork is None else self._shown(fork)
 
     def order(self, dot: int) -> Order:
@@ -84,12 +84,6 @@ class LiveRows:
     def _row(self, table: Table, key: Row, image: Row, fork: int) -> LiveRow:
         head = self._shown(fork)
         return LiveRow(table, key, image, fork, head, self.order(head))
-
-    def _fork(self, table: Table, key: Sequence[Value]) -> int | None:
-        fork: int | None = self._database.one(
-            f"SELECT fork FROM main.sync_keys_{table.number} WHERE {_key_is('k{i}', key)}", key
-        )
-        return fork
 
     def _shown(self, fork: int) -> int:
         shown: int = self._database.one("SELECT shown FROM main.sync_forks WHERE fork = ?", (fork,))
@@ -157,7 +151,7 @@ class LiveRows:
         native = tuple(op.values[table.columns.index(column)] for column in table.key)
         made = Fork(None, native, base, operations, verdict)
         conflicts.store(self._database, table, [made], self._devices)
-        return self._fork(table, native) or 0
+        return conflicts.fork_of(self._database, table, native) or 0
 
 
 def _key_is(name: str, key: Sequence[Value]) -> str:

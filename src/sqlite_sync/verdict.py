@@ -61,6 +61,26 @@ class Verdict:
         return self.base if last is None else self.images[last]
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one more operation makes of a row: the heads that it supersedes, and those there are now, shown last."""
+
+    op: RowOperation
+    superseded: tuple[RowOperation, ...]
+    heads: tuple[RowOperation, ...]
+    images: dict[int, Image]
+
+    @property
+    def shown(self) -> RowOperation:
+        """The shown head."""
+        return self.heads[-1]
+
+    def conflicting(self) -> Iterator[RowOperation]:
+        """Yield the heads whose image is not the shown one."""
+        shown = self.images[self.shown.dot]
+        return (head for head in self.heads[:-1] if not same_image(self.images[head.dot], shown))
+
+
 class MissingParentError(Exception):
     """An update has no row to change: the base image is not the state before the operations."""
 
@@ -73,6 +93,16 @@ def judge(
     Where they are its whole history, an update without a row leaves it absent: a trigger of the application's that
     fired before ours changed the row and was logged before the insert that made it, whose values are the later ones.
     """
+    operations = _with_real_bases(operations)
+    *_, last = steps(base, operations, knows, key, is_whole=is_whole)
+    covered = {head.dot: _covered(head, operations, knows) for head in last.heads} if len(last.heads) > 1 else {}
+    return Verdict(last.shown, last.heads[:-1], last.images, base, covered)
+
+
+def steps(
+    base: Image, operations: Sequence[RowOperation], knows: Knows, key: Collection[int], *, is_whole: bool = False
+) -> Iterator[Step]:
+    """Yield what each operation makes of a row, as `judge` goes through them."""
     images: dict[int, Image] = {}
     heads: list[RowOperation] = []
     operations = _with_real_bases(operations)
@@ -81,10 +111,11 @@ def judge(
         before_op = base if parent is None else images[parent]
         is_stray = is_whole and before_op is None and op.kind == Kind.UPDATE
         images[op.dot] = None if is_stray else after(before_op, op, key)
-        heads = [head for head in heads if not _supersedes(op, head, knows)] + [op]
-    ranked = sorted(heads, key=lambda head: (images[head.dot] is not None, head.order))
-    covered = {head.dot: _covered(head, operations, knows) for head in heads} if len(heads) > 1 else {}
-    return Verdict(ranked[-1], tuple(ranked[:-1]), images, base, covered)
+        superseded = [head for head in heads if _supersedes(op, head, knows)]
+        gone = {head.dot for head in superseded}
+        heads = [*(head for head in heads if head.dot not in gone), op]
+        heads.sort(key=lambda head: (images[head.dot] is not None, head.order))
+        yield Step(op, tuple(superseded), tuple(heads), images)
 
 
 def _with_real_bases(operations: Sequence[RowOperation]) -> list[RowOperation]:

@@ -24,6 +24,7 @@ from sqlite_sync.cli.database_commands import (
 )
 from sqlite_sync.cli.demo import run_demo
 from sqlite_sync.cli.doctor_command import doctor
+from sqlite_sync.cli.explain_command import explain
 from sqlite_sync.cli.group import EPILOG, HELP, Commands, examples, terminal
 
 
@@ -45,7 +46,7 @@ def demo(*, keep: bool) -> None:
 
 for command in (
     *(demo, doctor, init, enable, sync, status, conflicts, resolve),
-    *(bundle, inspect, import_, log, trigger, disable, reconcile, migrate, renew, uninstall),
+    *(bundle, inspect, import_, log, explain, trigger, disable, reconcile, migrate, renew, uninstall),
 ):
     commands.add_command(command)
 
