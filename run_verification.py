@@ -179,7 +179,7 @@ def _summary(findings: Sequence[Finding]) -> list[str]:
     }
     counted = "; ".join(f"{result}: {', '.join(map(str, numbers)) or 'none'}" for result, numbers in by_result.items())
     left_out = "Not promised, so not checked (SPEC.md, section 14): " + ", ".join(read_exceptions())
-    return ["", counted, *textwrap.wrap(left_out, 120)]
+    return ["", counted, *textwrap.wrap(left_out, 120, break_on_hyphens=False)]
 
 
 def _report(findings: Sequence[Finding], options: argparse.Namespace) -> dict[str, object]:

@@ -866,3 +866,14 @@ def test_nothing_tells_the_two_zeros_apart() -> None:
             "typeof(x) = 'real'",
         )
         assert connection.execute(f"SELECT {', '.join(tests)} FROM t").fetchone() == (1,) * len(tests)
+
+
+def test_any_before_trigger_lets_sqlite_find_a_wrong_type_before_a_null() -> None:
+    """Pinned, see SPEC.md, section 14: it is the trigger's being there, whatever it does."""
+    schema = "CREATE TABLE t (a REAL PRIMARY KEY, b INTEGER DEFAULT 'd') STRICT, WITHOUT ROWID"
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(schema)
+        connection.execute("INSERT OR IGNORE INTO t (a) VALUES (NULL)")
+        connection.execute("CREATE TRIGGER mine BEFORE INSERT ON t BEGIN SELECT 1; END")
+        with pytest.raises(sqlite3.IntegrityError, match="cannot store TEXT"):
+            connection.execute("INSERT OR IGNORE INTO t (a) VALUES (NULL)")

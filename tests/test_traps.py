@@ -1,0 +1,69 @@
+"""Traps that were measured on SQLite, where no other test stands for them alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import MakeEngine, exchange, rows, send
+
+UNIQUE = "CREATE TABLE t (id TEXT PRIMARY KEY, u, x)"
+
+
+@pytest.mark.parametrize("how", ["IGNORE", "REPLACE", "FAIL", "ABORT", "ROLLBACK"])
+def test_the_outer_statements_conflict_clause_drops_and_overwrites_no_operation(make: MakeEngine, how: str) -> None:
+    """It overrides the clauses of statements inside triggers: the log has nothing that an insert could hit."""
+    a, b = (make(name, UNIQUE, ("t",)) for name in "ab")
+    for i in range(3):
+        a.connection.execute(f"INSERT OR {how} INTO t VALUES ('{i}', {i}, 0)")
+        a.connection.execute(f"UPDATE OR {how} t SET x = x + 1")
+    send(a, b)
+
+    assert [operation.seq for operation in a.operations()] == list(range(1, 10))
+    assert rows(a, "t") == rows(b, "t")
+
+
+@pytest.mark.parametrize("index", ["t (lower(u))", "t (u) WHERE x = 1", "t (u COLLATE NOCASE)", "t (u, x)"])
+@pytest.mark.parametrize("recursive", ["ON", "OFF"])
+def test_replace_displaces_through_any_unique_index_and_is_captured_once(
+    make: MakeEngine, index: str, recursive: str
+) -> None:
+    a, b = (make(name, f"{UNIQUE}; CREATE UNIQUE INDEX i ON {index}", ("t",)) for name in "ab")
+    a.connection.execute(f"PRAGMA recursive_triggers = {recursive}")
+    a.connection.execute("INSERT INTO t VALUES ('1', 'a', 1), ('2', 'b', 1), ('3', 'c', 1)")
+    a.connection.execute("REPLACE INTO t VALUES ('4', 'a', 1)")
+    a.connection.execute("UPDATE OR REPLACE t SET u = 'b' WHERE id = '3'")
+    send(a, b)
+
+    assert [row[0][1] for row in rows(b, "t")] == ["3", "4"]
+    assert rows(a, "t") == rows(b, "t")
+    assert [operation.kind for operation in a.operations()].count("delete") == 2
+
+
+def test_a_note_outlives_what_an_applications_trigger_does_to_the_same_table_meanwhile(make: MakeEngine) -> None:
+    schema = UNIQUE.replace("u,", "u UNIQUE,") + (
+        "; CREATE TRIGGER more BEFORE INSERT ON t WHEN NEW.x = 'first' BEGIN INSERT INTO t VALUES (NEW.id || '+', NEW.id, 'second'); END"
+    )
+    a, b = (make(name, schema, ("t",)) for name in "ab")
+    a.connection.execute("INSERT INTO t VALUES ('1', 'a', 0), ('2', 'b', 0)")
+    a.connection.execute("REPLACE INTO t VALUES ('3', 'a', 'first')")
+    send(a, b)
+
+    assert [row[0][1] for row in rows(a, "t")] == ["2", "3", "3+"]
+    assert rows(a, "t") == rows(b, "t")
+    assert a.reconcile() == 0
+
+
+def test_a_row_that_is_born_again_does_not_take_in_late_edits_of_the_old_one(make: MakeEngine) -> None:
+    a, b = (make(name, UNIQUE, ("t",)) for name in "ab")
+    a.connection.execute("INSERT INTO t VALUES ('1', 'old', 'old')")
+    exchange(a, b)
+    a.connection.execute("DELETE FROM t")
+    a.connection.execute("INSERT INTO t VALUES ('1', 'new', 'new')")
+    b.connection.execute("UPDATE t SET x = 'late'")
+    exchange(a, b)
+
+    assert rows(a, "t") == rows(b, "t")
+    (conflict,) = a.get_unresolved_conflicts()
+    images = a.images(conflict)
+    whole = [tuple(image.values()) for image in (images.local, images.remote) if image]
+    assert sorted(map(repr, whole)) == sorted(map(repr, [("1", "new", "new"), ("1", "old", "late")]))
