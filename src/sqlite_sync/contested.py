@@ -141,8 +141,9 @@ def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
     devices = log.device_ids(database)
     _create_final(database, table)
     batch: list[list[Value]] = []
+    whole = catalog.whole(database, table)
     for row in _contested_rows(database, table):
-        image, fork = _outcome(database, table, row, contexts)
+        image, fork = _outcome(database, (table, whole), row, contexts)
         if fork:
             forks.append(fork)
             if _is_overridden(fork, row.current):
@@ -161,13 +162,15 @@ def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
     one.opened.extend(pair for fork in forks for pair in fork.opened)
 
 
-def _outcome(database: Database, table: Table, row: _Contested, contexts: Contexts) -> tuple[Image, Fork | None]:
+def _outcome(
+    database: Database, shapes: tuple[Table, Table], row: _Contested, contexts: Contexts
+) -> tuple[Image, Fork | None]:
     """Return the final image of a contested row, and its fork if it is one.
 
     Columns that only other devices have stand behind the table's own, in no base image: then the whole history is read.
     """
+    table, whole = shapes
     knows, key = contexts.knows, table.key_indexes
-    whole = catalog.whole(database, table)
     operations = sorted([*row.old, *row.listed, *row.new], key=lambda op: op.order)
     here = {op.dot for op in operations}
     try:
@@ -278,9 +281,11 @@ def _create_final(database: Database, table: Table) -> None:
 
 
 def _add_final(database: Database, table: Table, rows: Sequence[Sequence[Value]]) -> None:
+    by_marks: dict[str, list[Sequence[Value]]] = {}
     for row in rows:
-        marks = commas(map(mark, row))
-        database.execute(f"INSERT INTO temp.sync_final_{table.number} VALUES ({marks})", row)
+        by_marks.setdefault(commas(map(mark, row)), []).append(row)
+    for marks, some in by_marks.items():
+        database.executemany(f"INSERT INTO temp.sync_final_{table.number} VALUES ({marks})", some)
 
 
 def value_names(table: Table) -> str:

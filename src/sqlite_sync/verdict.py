@@ -120,6 +120,8 @@ def steps(
 
 def _with_real_bases(operations: Sequence[RowOperation]) -> list[RowOperation]:
     """Take away a base that is neither 0 nor an earlier operation of the row: no honest author writes one."""
+    if all(op.base is None for op in operations):
+        return list(operations)
     seen = {0}
     real = []
     for op in operations:
