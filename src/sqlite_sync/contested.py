@@ -141,9 +141,10 @@ def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
     devices = log.device_ids(database)
     _create_final(database, table)
     batch: list[list[Value]] = []
-    whole = catalog.whole(database, table)
+    judge_of = _Judge(database, table, contexts)
+    absent = [None] * len(table.columns)
     for row in _contested_rows(database, table):
-        image, fork = _outcome(database, (table, whole), row, contexts)
+        image, fork = judge_of.outcome(row)
         if fork:
             forks.append(fork)
             if _is_overridden(fork, row.current):
@@ -153,7 +154,7 @@ def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
         action = "D" if image is None else "I" if row.current is None else "U"
         one.final[action] = one.final.get(action, 0) + 1
         named = row.current or image or ()
-        batch.append([action, *(named[i] for i in _key_order(table)), *(image or [None] * len(table.columns))])
+        batch.append([action, *(named[i] for i in judge_of.key_order), *(image or absent)])
         if len(batch) >= _BATCH_ROWS:
             _add_final(database, table, batch)
             batch.clear()
@@ -162,37 +163,49 @@ def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
     one.opened.extend(pair for fork in forks for pair in fork.opened)
 
 
-def _outcome(
-    database: Database, shapes: tuple[Table, Table], row: _Contested, contexts: Contexts
-) -> tuple[Image, Fork | None]:
-    """Return the final image of a contested row, and its fork if it is one.
+class _Judge:
+    """Judges the contested rows of one table; what is the same for all of them is found out once."""
 
-    Columns that only other devices have stand behind the table's own, in no base image: then the whole history is read.
-    """
-    table, whole = shapes
-    knows, key = contexts.knows, table.key_indexes
-    operations = sorted([*row.old, *row.listed, *row.new], key=lambda op: op.order)
-    here = {op.dot for op in operations}
-    try:
-        if any(op.base and op.base not in here for op in operations):
-            raise MissingParentError  # noqa: TRY301 - what the base is, only the whole history tells
-        if row.fork is None and is_chain(operations, knows):
-            image = row.current
-            for op in row.new:
-                image = after(image, op, key)
-            return image, None
-        if len(whole.columns) > len(table.columns):
-            raise MissingParentError  # noqa: TRY301 - so is what they held
-        base = row.base if row.fork is not None else row.current
-        for op in reversed(row.old):
-            base = before(base, op, key)
-        verdict = judge(base, operations, knows, key)
-    except MissingParentError:  # or an insert replaced a live row, so its undoing did not give what stood there
-        base, operations = None, conflicts.history(database, whole, operations[0])
-        verdict = judge(base, operations, knows, key, is_whole=True)
-    native = tuple(operations[0].values[i] for i in _key_order(table))
-    shown = None if verdict.image is None else verdict.image[: len(table.columns)]
-    return shown, Fork(row.fork, native, base, operations, verdict)
+    def __init__(self, database: Database, table: Table, contexts: Contexts) -> None:
+        self._database = database
+        self._knows = contexts.knows
+        self._width = len(table.columns)
+        self._whole = catalog.whole(database, table)
+        self._key = frozenset(table.key_indexes)
+        self.key_order = [table.columns.index(column) for column in table.key]
+
+    def outcome(self, row: _Contested) -> tuple[Image, Fork | None]:
+        """Return the final image of a contested row, and its fork if it is one.
+
+        Columns that only other devices have stand behind the table's own, in no base image: then, too, the whole
+        history is read.
+        """
+        operations = sorted([*row.old, *row.listed, *row.new], key=lambda op: op.order)
+        try:
+            if self._is_incomplete(operations):
+                raise MissingParentError  # noqa: TRY301 - what the base is, only the whole history tells
+            if row.fork is None and is_chain(operations, self._knows):
+                image = row.current
+                for op in row.new:
+                    image = after(image, op, self._key)
+                return image, None
+            if len(self._whole.columns) > self._width:
+                raise MissingParentError  # noqa: TRY301 - so is what they held
+            base = row.base if row.fork is not None else row.current
+            for op in reversed(row.old):
+                base = before(base, op, self._key)
+            verdict = judge(base, operations, self._knows, self._key)
+        except MissingParentError:  # or an insert replaced a live row, so its undoing did not give what stood there
+            base, operations = None, conflicts.history(self._database, self._whole, operations[0])
+            verdict = judge(base, operations, self._knows, self._key, is_whole=True)
+        native = tuple(operations[0].values[i] for i in self.key_order)
+        shown = None if verdict.image is None else verdict.image[: self._width]
+        return shown, Fork(row.fork, native, base, operations, verdict)
+
+    def _is_incomplete(self, operations: Sequence[RowOperation]) -> bool:
+        """Tell whether a base is none of these operations."""
+        bases = {op.base for op in operations if op.base}
+        return bool(bases) and not bases <= {op.dot for op in operations}
 
 
 def _is_overridden(fork: Fork, current: Image) -> bool:
@@ -265,10 +278,6 @@ class _Merge:
         while self._next is not None and self._next[0] < row:
             self._next = next(self._rows, None)
         return self._next[1:] if self._next is not None and self._next[0] == row else None
-
-
-def _key_order(table: Table) -> list[int]:
-    return [table.columns.index(column) for column in table.key]
 
 
 def _same_native(table: Table) -> str:

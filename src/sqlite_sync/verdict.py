@@ -144,7 +144,7 @@ def after(image: Image, op: RowOperation, key: Collection[int]) -> Image:
             return None
     if image is None:
         raise MissingParentError
-    return tuple(op.values[i] if is_changed(op, i, key) else value for i, value in enumerate(image))
+    return _with(image, op.values, op, key)
 
 
 def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
@@ -158,7 +158,16 @@ def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
             raise MissingParentError
     if image is None:
         raise MissingParentError
-    return tuple(op.old[i] if is_changed(op, i, key) else value for i, value in enumerate(image))
+    return _with(image, op.old, op, key)
+
+
+def _with(image: Row, values: Row, op: RowOperation, key: Collection[int]) -> Row:
+    """Replace the columns of an image that an update changed."""
+    replaced = list(image)
+    for i in range(len(replaced)):
+        if is_changed(op, i, key):
+            replaced[i] = values[i]
+    return tuple(replaced)
 
 
 def is_changed(op: RowOperation, column: int, key: Collection[int]) -> bool:
