@@ -32,6 +32,11 @@ def tick() -> None:
         pass
 
 
+def set_clock(engine: SyncEngine, now_ms: int) -> None:
+    """Let an engine's connection believe that it is another time."""
+    engine.connection.create_function("julianday", 1, lambda _: 2440587.5 + now_ms / 86_400_000)
+
+
 def exchange(*engines: SyncEngine) -> None:
     """Let all meet all, until everybody holds everything."""
     for _ in range(2):

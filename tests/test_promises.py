@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TODOS, MakeEngine, exchange, rows, send
+from conftest import TODOS, MakeEngine, exchange, rows, send, set_clock
 from sqlite_sync import BundleError, DeviceError, GapError, SyncEngine, SyncError, inspect_bundle
 
 PEER = bytes(range(16))
@@ -501,6 +501,43 @@ def test_a_copy_that_nobody_wrote_to_is_renewed_with_or_without_a_bundle(
         agree(peer, original, copy)
         assert keys(peer) == {"common", "original", "copy"}
         assert peer.get_unresolved_conflicts() == []
+
+
+def test_what_a_renewed_device_writes_is_later_than_what_it_wrote_under_its_former_id(make: MakeEngine) -> None:
+    peer, device = make("peer"), make("device")
+    set_clock(device, 4 * 10**12)
+    add(device, "former")
+    device.renew_device()
+    set_clock(device, 0)
+    add(device, "new")
+    device.connection.execute("UPDATE todos SET title = 'changed' WHERE id = 'former'")
+    assert [one.new.get("title") for one in device.operations()] == ["x", "x", "changed"]
+    agree(peer, device)
+    assert peer.get_unresolved_conflicts() == []
+
+
+def test_a_device_is_settled_before_it_is_renewed(make: MakeEngine) -> None:
+    peer, device = make("peer"), make("device")
+    add(peer, "both", "peer's")
+    add(device, "both", "device's")
+    exchange(peer, device)
+    device.connection.execute("DELETE FROM todos")
+    device.renew_device()
+    assert keys(device) == {"both"}
+    assert [one.kind for one in device.get_unresolved_conflicts()] == ["update/delete"]
+    agree(peer, device)
+
+
+def test_a_device_whose_capture_is_broken_is_renewed_and_then_settled(make: MakeEngine) -> None:
+    peer, device = make("peer"), make("device")
+    add(peer, "both", "peer's")
+    add(device, "both", "device's")
+    exchange(peer, device)
+    device.connection.execute("UPDATE todos SET done = 1")
+    device.connection.execute("DROP TRIGGER sync_insert_1")
+    device.renew_device()
+    agree(peer, device)
+    assert len(peer.get_unresolved_conflicts()) == 1
 
 
 @pytest.mark.parametrize("clock", ["right", "behind what was imported", "set back", "stopped"])

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 
 import pytest
 
-from conftest import MakeEngine, exchange, rows, send, tick
+from conftest import MakeEngine, exchange, rows, send, set_clock, tick
 from sqlite_sync import Conflict, SchemaError, SyncEngine, TableError
 
 Pair = tuple[SyncEngine, SyncEngine]
@@ -345,6 +345,88 @@ def test_a_third_device_sees_the_same(make: MakeEngine, tasks: Pair) -> None:
 
     assert rows(a, "tasks") == rows(b, "tasks") == rows(c, "tasks")
     assert in_conflict(a) == in_conflict(b) == in_conflict(c) == ["1"]
+
+
+def test_what_follows_a_table_enabled_again_is_later_than_what_was_written_without_sync(tasks: Pair) -> None:
+    a, b = tasks
+    b.disable_sync_for_table("tasks")
+    run(b, "UPDATE tasks SET a = 'off' WHERE id = '1'")
+    run(a, "UPDATE tasks SET a = 'A' WHERE id = '1'")
+    send(a, b)
+    set_clock(b, 4 * 10**12)
+    assert b.enable_sync_for_table("tasks") == 1
+    set_clock(b, 0)
+    b.get_unresolved_conflicts()
+    run(b, "UPDATE tasks SET b = 'B' WHERE id = '1'")
+    exchange(a, b)
+
+    *_, off, last = b.operations()
+    assert (off.new, last.new) == ({"a": "off"}, {"b": "B"})
+    assert last.base_op_id == off.op_id
+    assert off.hlc < last.hlc
+    assert rows(a, "tasks") == rows(b, "tasks")
+    assert table(a)[0] == ("1", "off", "B")
+
+
+def conflict_whose_shown_version_b_deleted(tasks: Pair) -> None:
+    a, b = tasks
+    run(a, "UPDATE tasks SET a = 'A' WHERE id = '1'")
+    run(b, "UPDATE tasks SET a = 'B' WHERE id = '1'")
+    exchange(a, b)
+    run(b, "DELETE FROM tasks WHERE id = '1'")
+
+
+def test_a_table_is_settled_before_it_is_disabled(tasks: Pair) -> None:
+    a, b = tasks
+    conflict_whose_shown_version_b_deleted(tasks)
+    b.disable_sync_for_table("tasks")
+    assert table(b)[0] == ("1", "A", 1)
+    b.get_unresolved_conflicts()
+    assert b.enable_sync_for_table("tasks") == 0
+    exchange(a, b)
+    assert rows(a, "tasks") == rows(b, "tasks")
+    assert table(a)[0] == ("1", "A", 1)
+    assert in_conflict(a) == in_conflict(b) == ["1"]
+
+
+def test_what_was_written_before_a_broken_table_is_disabled_is_not_lost(tasks: Pair) -> None:
+    a, b = tasks
+    conflict_whose_shown_version_b_deleted(tasks)
+    drop_triggers(b)
+    run(b, "UPDATE tasks SET a = 'uncaptured' WHERE id = '2'")
+    b.disable_sync_for_table("tasks")
+    assert [row[0] for row in table(b)] == ["2", "3", "4"]
+    b.get_unresolved_conflicts()
+    b.enable_sync_for_table("tasks")
+    exchange(a, b)
+    assert rows(a, "tasks") == rows(b, "tasks")
+    assert table(a)[:2] == [("1", "A", 1), ("2", "uncaptured", 2)]
+    assert in_conflict(a) == in_conflict(b) == ["1"]
+
+
+def test_an_edit_in_conflict_before_a_broken_table_is_disabled_names_the_conflict_alike(tasks: Pair) -> None:
+    a, b = tasks
+    run(a, "UPDATE tasks SET a = 'A' WHERE id = '1'")
+    run(b, "UPDATE tasks SET a = 'B' WHERE id = '1'")
+    exchange(a, b)
+    run(b, "UPDATE tasks SET b = 'again' WHERE id = '1'")
+    drop_triggers(b)
+    b.disable_sync_for_table("tasks")
+    b.get_unresolved_conflicts()
+    assert b.enable_sync_for_table("tasks") == 0
+    exchange(a, b)
+    assert rows(a, "tasks") == rows(b, "tasks")
+    assert a.get_unresolved_conflicts() == b.get_unresolved_conflicts() != []
+
+
+def test_a_table_with_another_key_is_disabled_although_its_conflicts_cannot_be_judged(tasks: Pair) -> None:
+    _, b = tasks
+    conflict_whose_shown_version_b_deleted(tasks)
+    b.connection.executescript(REBUILD.replace("id TEXT PRIMARY KEY, a,", "id TEXT, a PRIMARY KEY,"))
+    with pytest.raises(SchemaError, match="has the primary key"):
+        b.get_unresolved_conflicts()
+    b.disable_sync_for_table("tasks")
+    assert [one.table_name for one in b.get_unresolved_conflicts()] == ["tasks"]
 
 
 # --- tables that are not there yet --------------------------------------------------------------------------------

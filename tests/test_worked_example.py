@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from conftest import tick
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "worked-example.md"
 STEP = re.compile(r"^```python\n(.*?)^```|^`(\S+)` · `([^`]+)`\n\n((?:\|[^\n]*\n)*)", re.DOTALL | re.MULTILINE)
@@ -26,13 +27,6 @@ def read(path: str, table: str) -> tuple[list[str], Rows]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         cursor = connection.execute(f"SELECT * FROM {table}")
         return [column for column, *_ in cursor.description], cursor.fetchall()
-
-
-def next_millisecond() -> None:
-    """Let the clock tick, so that what is written next on another device is later there."""
-    now = time.time_ns() // 1_000_000
-    while time.time_ns() // 1_000_000 <= now:
-        pass
 
 
 def names_of_ids(variables: dict[str, Any]) -> dict[object, str]:
@@ -73,7 +67,7 @@ def test_every_table_of_the_worked_example_is_what_the_code_makes(
     found: list[tuple[str, list[str], Rows, str]] = []
     for code, path, table, lines in STEP.findall(DOCUMENT.read_text(encoding="utf-8")):
         if code:
-            next_millisecond()
+            tick()
             exec(compile(code, str(DOCUMENT), "exec"), variables)  # noqa: S102
         else:
             found.append((f"{path}: {table}\n", *read(path, table), lines))

@@ -139,15 +139,29 @@ def _store_heads(database: Database, table: Table, forks: Sequence[Fork]) -> Non
     )
 
 
+def list_unsettled(database: Database, entry: catalog.Entry) -> None:
+    """List what this device wrote since the last settling with the forks of a table, without a look at it."""
+    same_key = " AND ".join(f"k.k{i} = o.v{entry.columns.index(name)}" for i, name in enumerate(entry.key))
+    database.execute(
+        f"INSERT INTO main.sync_fork_operations SELECT k.fork, o.op FROM main.sync_operations AS o NOT INDEXED "
+        f"JOIN main.sync_keys_{entry.number} AS k ON {same_key} "
+        "WHERE o.op > (SELECT settled_seq FROM main.sync_state) AND o.table_no = ? ON CONFLICT DO NOTHING",
+        (entry.number,),
+    )
+
+
 def renew_images(database: Database, table: Table) -> None:
     """Make the table of images and its view anew, as the table's shape asks for."""
     versions.create(database, table)
     devices, contexts = log.device_ids(database), Contexts(database)
     whole = catalog.whole(database, table)
+    recorded = {pair for (pair,) in database.execute("SELECT conflict_id FROM main.sync_conflicts")}
     for _, base, operations in loaded_all(database, whole, open_forks(database, table)):
         verdict = judged(base, operations, contexts, whole)
         for other in verdict.conflicting():
             pair = pair_id(devices, verdict.shown, other)
+            if pair not in recorded:  # one of its operations was only listed: judging the fork records it
+                continue
             versions.put(database, table, [(pair, _versions(table, verdict, other))])
             database.execute(
                 "UPDATE main.sync_conflicts SET differing = ? WHERE conflict_id = ?",

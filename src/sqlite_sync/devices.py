@@ -156,6 +156,7 @@ def renew(database: Database, agreed: int) -> bytes:
     ordinal = log.ordinal_for(database, former)
     database.execute("UPDATE main.sync_devices SET seq = ? WHERE ordinal = ?", (agreed, ordinal))
     _renumber(database, agreed, ordinal)
+    log.raise_floor(database, log.hlc_at(database, ordinal, agreed))
     _move_contexts(database, agreed, ordinal)
     database.execute("DELETE FROM main.sync_peers WHERE ordinal = ?", (ordinal,))
     database.execute("UPDATE main.sync_peers SET ordinal = ?, seq = min(seq, ?) WHERE ordinal = 0", (ordinal, agreed))

@@ -120,15 +120,18 @@ class SyncEngine:
         """
         with self._verb():
             if bundle is None:
-                with self._database.transaction():
+                with self._without_foreign_keys(), self._database.transaction():
+                    settler.settle_as_it_is(self._database)
                     renewed = devices.renew(self._database, log.own_seq(self._database))
                 self._device_id = renewed
                 return renewed
             with (
                 bundle_reader.opened(Path(bundle)) as (copy, header),
                 self._database.attached(copy, importer.SCHEMA),
+                self._without_foreign_keys(),
                 self._database.transaction(),
             ):
+                settler.settle_as_it_is(self._database)
                 agreed = devices.agreed_seq(self._database, Incoming(Path(bundle), header, importer.SCHEMA))
                 renewed = devices.renew(self._database, agreed)
             self._device_id = renewed

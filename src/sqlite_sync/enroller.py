@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from sqlite_sync import applier, capture, catalog, conflicts, log, reconciler, tables, triggers, versions
+from sqlite_sync import applier, capture, catalog, conflicts, log, reconciler, settler, tables, triggers, versions
 from sqlite_sync.codec import pack, pack_tree
 from sqlite_sync.database import LAWS, Database, resource, schema_names
 from sqlite_sync.errors import ConstraintError, SchemaError, TableError
@@ -35,7 +35,8 @@ def enable(database: Database, name: str) -> int:
         return 0
     _require_not_renamed(database, table)
     reconciler.require_keys(database, table)
-    if catalog.was_enabled(database, table.number):
+    is_known = catalog.was_enabled(database, table.number)
+    if is_known:
         brought = reconciler.reconcile(database, table)
     else:
         _require_free_names(database, table)
@@ -46,6 +47,8 @@ def enable(database: Database, name: str) -> int:
     catalog.set_enabled(database, table.number, is_enabled=True)
     applier.apply_held(database, table)
     capture.install(database, table)
+    if is_known:
+        reconciler.judge_forks(database, table.name)
     return brought
 
 
@@ -109,6 +112,7 @@ def disable(database: Database, name: str) -> None:
     if entry is None or not entry.is_enabled:
         msg = f"{name} is not synced in {database.path}"
         raise TableError(msg)
+    settler.settle_as_it_is(database)
     capture.remove(database, entry.number)
     versions.drop_view(database, entry.name)
     catalog.set_enabled(database, entry.number, is_enabled=False)

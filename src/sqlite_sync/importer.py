@@ -397,7 +397,7 @@ def _note(database: Database, header: Header, found: Sequence[_Device], now_ms: 
     peers.note(database, source.ordinal, header.bundle_id, {d.ordinal: d.range.to_seq for d in found})
     named = (header.bundle_id, header.total_operations, header.digest)
     peers.note_bundle(database, named, source.ordinal, now_ms)
-    database.execute("UPDATE main.sync_state SET hlc_floor = max(hlc_floor, ?)", (max(d.range.to_hlc for d in found),))
+    log.raise_floor(database, max(d.range.to_hlc for d in found))
 
 
 def _key_names(table: Table, values: Sequence[Value]) -> dict[str, Value]:

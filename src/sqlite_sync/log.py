@@ -125,6 +125,11 @@ def note_context(database: Database, learned: Mapping[int, int]) -> None:
     )
 
 
+def raise_floor(database: Database, hlc: int) -> None:
+    """Let what this device writes from now on have a greater HLC than this one."""
+    database.execute("UPDATE main.sync_state SET hlc_floor = max(hlc_floor, ?)", (hlc,))
+
+
 def operations(database: Database, table: str | None, since: Mapping[int, int]) -> Iterator[Operation]:
     """Yield operations in the total order; those of one table if named, those after `since` per ordinal."""
     known = {one.number: one for one in entries(database)}

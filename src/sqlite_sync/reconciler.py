@@ -56,6 +56,14 @@ def reconcile(database: Database, table: Table) -> int:
     return differences
 
 
+def judge_forks(database: Database, name: str) -> None:
+    """Judge all forks of a reconciled table: some of their operations may only have been listed so far."""
+    entry = catalog.entry(database, name)
+    table = catalog.shape(database, entry) if entry else None
+    if table and conflicts.has_forks(database, table):
+        applier.apply(database, [table], Todo(new=log.ranges_after(log.clock(database), {}), only_forks=True))
+
+
 def require_keys(database: Database, table: Table) -> None:
     """Refuse a table that already has NULL in a key."""
     nulls = " OR ".join(f"{column.sql} IS NULL" for column in table.key)
@@ -194,6 +202,9 @@ def _append(database: Database, table: Table, author: int | None) -> None:
             f"SELECT {op}, {table.number}, x.kind, {shown}, {hlc} + x.rowid - 1, {columns} FROM "
             "temp.sync_difference AS x ORDER BY x.rowid"
         )
+    if author is not None:  # this device knows these operations, which do not stand among its own
+        last = database.one("SELECT seq FROM main.sync_devices WHERE ordinal = ?", (author,))
+        log.raise_floor(database, log.hlc_at(database, author, last))
 
 
 def _author(database: Database, held: Sequence[tuple[int, int]], count: int) -> int:

@@ -2,7 +2,7 @@
 
 CREATE TABLE sync_state (                 -- one row
     format      INTEGER NOT NULL,         -- version of these tables
-    hlc_floor   INTEGER NOT NULL,         -- the greatest HLC imported
+    hlc_floor   INTEGER NOT NULL,         -- the greatest HLC known of other devices
     settled_seq INTEGER NOT NULL          -- own operations up to here are reflected in the forks
 );
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sqlite_sync import applier, capture, catalog, log, reconciler
+from sqlite_sync import applier, capture, catalog, conflicts, log, reconciler
 from sqlite_sync.applier import Todo
 from sqlite_sync.database import Database
+from sqlite_sync.errors import SchemaError
 from sqlite_sync.tables import Table
 
 
@@ -21,14 +22,47 @@ def settle(database: Database) -> None:
     database.enact()
     for table in _broken(database):
         reconciler.reconcile(database, table)
+        reconciler.judge_forks(database, table.name)
+    _judge(database)
+
+
+def settle_as_it_is(database: Database) -> None:
+    """Judge the forks that local writes touch, in the caller's transaction; where capture is broken, only list these.
+
+    It stays broken, so that the next `settle` finds what was not captured, and judges them.
+    """
+    try:
+        is_intact = not _broken(database)
+    except SchemaError:
+        is_intact = False
+    if is_intact:
+        _judge(database)
+    else:
+        _list(database, {entry.number for entry in catalog.entries(database)})
+
+
+def _judge(database: Database) -> None:
     settled, own = database.one("SELECT settled_seq FROM main.sync_state"), log.own_seq(database)
     if settled == own:
         return
-    forked = {number for (number,) in database.execute("SELECT DISTINCT table_no FROM main.sync_forks")}
+    forked = _forked(database)
     tables = [table for table in catalog.enabled(database) if table.number in forked]
     if tables:
         applier.apply(database, tables, Todo(new=[(settled + 1, own)], only_forks=True))
+    _list(database, forked - {table.number for table in tables})
     database.execute("UPDATE main.sync_state SET settled_seq = ?", (own,))
+
+
+def _list(database: Database, numbers: set[int]) -> None:
+    """List local writes with their forks, so that they are judged when the table is back."""
+    wanted = numbers & _forked(database)
+    for entry in catalog.entries(database) if wanted else ():
+        if entry.number in wanted:
+            conflicts.list_unsettled(database, entry)
+
+
+def _forked(database: Database) -> set[int]:
+    return {number for (number,) in database.execute("SELECT DISTINCT table_no FROM main.sync_forks")}
 
 
 def _broken(database: Database) -> list[Table]:
