@@ -16,13 +16,18 @@ def is_needed(database: Database) -> bool:
     return is_behind and bool(database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks)"))
 
 
-def settle(database: Database) -> None:
-    """Mend capture where it is broken, then judge the forks that local writes touch; in the caller's transaction."""
+def settle(database: Database, *, is_changed: bool = False) -> None:
+    """Mend capture where it is broken, then judge the forks that local writes touch; in the caller's transaction.
+
+    Where tables changed, which `is_changed` says too, parked rows are tried again: a constraint may be gone.
+    """
     database.enact()
-    for table in _broken(database):
+    broken = _broken(database)
+    for table in broken:
         reconciler.reconcile(database, table)
     settled, own = database.one("SELECT settled_seq FROM main.sync_state"), log.own_seq(database)
-    if settled == own:
+    is_due = (broken or is_changed) and database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE is_parked)")
+    if settled == own and not is_due:
         return
     forked = {number for (number,) in database.execute("SELECT DISTINCT table_no FROM main.sync_forks")}
     tables = [table for table in catalog.enabled(database) if table.number in forked]
