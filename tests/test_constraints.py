@@ -183,6 +183,69 @@ def test_reconcile_knows_that_a_parked_row_is_in_no_table(make: MakeEngine) -> N
     assert kinds(a) == [("unique", "t", {"id": "a"})]
 
 
+def test_a_row_that_goes_takes_no_row_along_whose_key_differs_by_the_keys_collation_only(make: MakeEngine) -> None:
+    schema = "CREATE TABLE t (id TEXT COLLATE NOCASE, u UNIQUE, PRIMARY KEY (id COLLATE BINARY))"
+    a, b = (make(name, schema, ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('A', 1), ('a', 2)")
+    run(b, "INSERT INTO t VALUES ('b', 1)")
+    exchange(a, b)
+    assert both(a, b) == [("a", 2), ("b", 1)]
+    assert kinds(a) == [("unique", "t", {"id": "A"})]
+
+    run(b, "DELETE FROM t WHERE id = 'b'")
+    exchange(a, b)
+    assert both(a, b) == [("A", 1), ("a", 2)]
+
+
+def test_parked_rows_come_back_with_the_migration_that_takes_the_constraint_away(make: MakeEngine) -> None:
+    a, b = (
+        make(name, "CREATE TABLE t (id TEXT PRIMARY KEY, u, x); CREATE UNIQUE INDEX i ON t (u)", ("t",))
+        for name in "ab"
+    )
+    run(a, "INSERT INTO t VALUES ('a', 'same', 1)")
+    run(b, "INSERT INTO t VALUES ('b', 'same', 2)")
+    exchange(a, b)
+    with a.migration():
+        a.connection.execute("DROP INDEX i")
+    b.connection.execute("DROP INDEX i")
+
+    assert kinds(a) == kinds(b) == []
+    assert both(a, b) == [("a", "same", 1), ("b", "same", 2)]
+
+
+def test_a_row_that_a_trigger_refuses_on_import_waits(make: MakeEngine) -> None:
+    """The application keeps values apart in a table of its own, which is not synced."""
+    schema = (
+        "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE, x); CREATE TABLE taken (x UNIQUE);"
+        "CREATE TRIGGER take AFTER INSERT ON t BEGIN INSERT INTO taken VALUES (NEW.x); END;"
+    )
+    a, b = (make(name, schema, ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('a', 1, 'same'), ('fine', 3, 3), ('both', 4, 4)")
+    run(b, "INSERT INTO t VALUES ('b', 2, 'same'), ('other', 4, 4)")
+    send(a, b)
+
+    assert [row[0][1] for row in rows(b, "t")] == ["b", "fine", "other"]
+    assert sorted(kinds(b), key=repr) == [("schema", "t", {"id": "a"}), ("unique", "t", {"id": "both"})]
+    send(b, a)
+    assert [row[0][1] for row in rows(a, "t")] == ["a", "both", "fine"]
+    assert sorted(kinds(a), key=repr) == [("schema", "t", {"id": "b"}), ("schema", "t", {"id": "other"})]
+    assert a.connection.execute("PRAGMA recursive_triggers").fetchone() == (0,)
+
+
+def test_looking_who_is_in_the_way_fires_no_trigger_that_must_rest(make: MakeEngine) -> None:
+    refusing = "CREATE TRIGGER no BEFORE DELETE ON t BEGIN SELECT RAISE(ABORT, 'no deletes'); END;"
+    a, b = (make(name, f"{UNIQUE.format('')}; {refusing}", ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('a', 'same', 1)")
+    run(b, "INSERT INTO t VALUES ('b', 'same', 2)")
+    exchange(a, b)
+    (conflict,) = a.get_unresolved_conflicts()
+    a.resolve(conflict, "remote")
+    exchange(a, b)
+
+    assert both(a, b) == [("a", "same", 1)]
+    assert a.connection.execute("PRAGMA recursive_triggers").fetchone() == (0,)
+
+
 # CHECK, NOT NULL, types
 
 
@@ -333,6 +396,55 @@ def test_references_to_columns_that_are_no_key(make: MakeEngine, *, is_composite
     run(a, "UPDATE parents SET code = 1")
     exchange(a, b)
     assert both(a, b) == [("c", 1, 2)]
+
+
+@pytest.mark.parametrize("is_parked", [False, True])
+@pytest.mark.parametrize("key", ["id TEXT PRIMARY KEY COLLATE NOCASE", "no PRIMARY KEY, id TEXT UNIQUE COLLATE NOCASE"])
+def test_a_reference_is_followed_by_the_parents_collation(make: MakeEngine, key: str, *, is_parked: bool) -> None:
+    schema = (
+        f"CREATE TABLE parents ({key}, u UNIQUE); CREATE TABLE t (id TEXT PRIMARY KEY, p TEXT REFERENCES parents (id))"
+    )
+    a, b = (make(name, schema, NAMES) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    columns = "(id, u)" if key.startswith("id") else "(no, id, u)"
+    value = "'ann', 1" if key.startswith("id") else "1, 'ann', 1"
+    run(a, f"INSERT INTO parents {columns} VALUES ({value})")
+    if not is_parked:
+        exchange(a, b)
+        run(a, "DELETE FROM parents")
+        run(b, "INSERT INTO t VALUES ('c', 'ANN')")
+    else:
+        run(a, "INSERT INTO t VALUES ('c', 'ANN')")
+        run(b, f"INSERT INTO parents {columns} VALUES ({value.replace('ann', 'bob').replace('1, ', '2, ')})")
+    exchange(a, b)
+
+    assert both(a, b) == []
+    assert ("foreign_key", "t", {"id": "c"}) in kinds(a)
+
+
+@pytest.mark.parametrize("is_unique", [False, True])
+def test_a_child_goes_on_waiting_while_its_parents_table_is_not_enabled(make: MakeEngine, *, is_unique: bool) -> None:
+    a, b = (make(name, FAMILY.format("(id)").replace("name)", "name UNIQUE)"), NAMES) for name in "ab")
+    run(a, "INSERT INTO parents VALUES ('p', 1)")
+    if is_unique:
+        run(a, "INSERT INTO t VALUES ('c', 'p')")
+        run(b, "INSERT INTO parents VALUES ('q', 1)")
+    else:
+        exchange(a, b)
+        run(a, "DELETE FROM parents")
+        run(b, "INSERT INTO t VALUES ('c', 'p')")
+    exchange(a, b)
+    a.disable_sync_for_table("parents")
+    run(b, "INSERT INTO t VALUES ('d', NULL)")
+    exchange(a, b)
+    assert both(a, b) == [("d", None)]
+    a.enable_sync_for_table("parents")
+    assert both(a, b) == [("d", None)]
+
+    run(b, "DELETE FROM parents" if is_unique else "INSERT INTO parents VALUES ('p', 2)")
+    exchange(a, b)
+    assert both(a, b) == [("c", "p"), ("d", None)]
 
 
 def test_capture_goes_on_after_rows_were_parked(make: MakeEngine) -> None:

@@ -732,3 +732,26 @@ def test_a_bundle_for_somebody_else_is_as_good(make: MakeEngine) -> None:
     add(a, "1")
     b.import_bundle(given(a, os.urandom(16), "x.bundle"))
     assert rows(a) == rows(b)
+
+
+def test_a_renewed_device_writes_later_than_its_former_self_whatever_the_clock_says(tmp_path: Path) -> None:
+    day = [20_000.0]
+
+    def connect(name: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(name)
+        connection.create_function("julianday", 1, lambda _: 2440587.5 + day[0])
+        return connection
+
+    with SyncEngine(tmp_path / "a.db", connect=connect) as engine:
+        engine.initialize()
+        engine.connection.execute("CREATE TABLE t (id TEXT PRIMARY KEY, x)")
+        engine.enable_sync_for_table("t")
+        engine.connection.execute("INSERT INTO t VALUES ('r', 1)")
+        day[0] -= 365
+        engine.renew_device()
+        engine.connection.execute("UPDATE t SET x = 2")
+
+        first, second = engine.operations()
+        assert (first.kind, second.kind) == ("insert", "update")
+        assert first.hlc < second.hlc
+        assert engine.doctor(deep=True).level != "error"

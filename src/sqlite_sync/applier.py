@@ -59,7 +59,7 @@ def _apply(database: Database, tables: Sequence[Table], todo: Todo, *, is_thorou
     busy = [one for one in plans if one.simple or one.final]
     refused: list[tuple[Table, Row]] = []
     if busy or any(one.has_contested for one in plans):  # forks decide which triggers capture needs
-        with _quiet(database, tables, [one.table for one in busy]):
+        with quiet(database, tables, [one.table for one in busy]):
             refused = _write(database, busy, is_thorough=is_thorough)
     _park(database, plans, refused)
     return plans
@@ -71,7 +71,7 @@ def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, 
     work = parking.survey(database, enabled, refused)
     if work is None:
         return
-    with _quiet(database, enabled, enabled):
+    with quiet(database, enabled, enabled):
         outcome = parking.settle(database, work)
     known = {one.table.number: one for one in plans}
     for table in enabled:
@@ -84,7 +84,7 @@ def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, 
 
 
 @contextmanager
-def _quiet(database: Database, tables: Sequence[Table], written: Sequence[Table]) -> Iterator[None]:
+def quiet(database: Database, tables: Sequence[Table], written: Sequence[Table]) -> Iterator[None]:
     """Capture nothing on these tables, and let those of the application's triggers rest that must not fire."""
     quiet, reached = _silence(database, written)
     with (

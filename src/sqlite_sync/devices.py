@@ -160,7 +160,11 @@ def renew(database: Database, agreed: int) -> bytes:
     _move_contexts(database, agreed, ordinal)
     database.execute("DELETE FROM main.sync_peers WHERE ordinal = ?", (ordinal,))
     database.execute("UPDATE main.sync_peers SET ordinal = ?, seq = min(seq, ?) WHERE ordinal = 0", (ordinal, agreed))
-    database.execute("UPDATE main.sync_state SET settled_seq = max(settled_seq - ?, 0)", (agreed,))
+    floor = log.hlc_at(database, ordinal, agreed)  # what the new device writes is after all that the former one wrote
+    database.execute(
+        "UPDATE main.sync_state SET settled_seq = max(settled_seq - ?, 0), hlc_floor = max(hlc_floor, ?)",
+        (agreed, floor),
+    )
     _rename_conflicts(database)
     return new
 

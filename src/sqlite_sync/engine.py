@@ -142,12 +142,16 @@ class SyncEngine:
     def enable_sync_for_table(self, name: str) -> int:
         """Capture a table from now on; return how many existing rows it brought along."""
         with self._changing():
-            return enroller.enable(self._database, name)
+            brought = enroller.enable(self._database, name)
+            settler.settle(self._database, is_changed=True)
+            return brought
 
     def enable_sync_for_all_tables(self) -> Enrollment:
         """Capture every table that can be synced, all in one transaction; say which cannot, and why."""
         with self._changing():
-            return enroller.enable_all(self._database)
+            enrollment = enroller.enable_all(self._database)
+            settler.settle(self._database, is_changed=True)
+            return enrollment
 
     def disable_sync_for_table(self, name: str) -> None:
         """Stop capturing a table. Its log stays; enabling it again logs what changed meanwhile."""
@@ -176,7 +180,7 @@ class SyncEngine:
             written = sum(
                 reconciler.reconcile(self._database, catalog.shape(self._database, entry)) for entry in wanted
             )
-            settler.settle(self._database)
+            settler.settle(self._database, is_changed=True)
             return written
 
     @contextmanager

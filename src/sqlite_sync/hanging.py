@@ -28,7 +28,7 @@ def find_lost(database: Database, place: int, reference: Reference) -> bool:
     if reference.parent is None:
         return bool(database.one(f"SELECT EXISTS (SELECT 1 FROM {_arrived(reference)} WHERE {reference.is_orphan})"))
     targets, keys = reference.parent_columns, reference.parent.key
-    typed = [f"v{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(targets)]
+    typed = reference.typed
     typed += [f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(keys)]
     database.execute(f"CREATE TEMP TABLE sync_lost_{place} ({commas(typed)})")
     values = commas([*map(_lost_value, targets), *(f"o.{c.new}" for c in keys)])
@@ -63,7 +63,7 @@ def _lost_value(column: Column) -> str:
 def _arrived(reference: Reference) -> str:
     """Render the rows `t` of a child that other devices' new operations wrote; a WHERE follows it."""
     child = reference.child
-    same = same_key(child, "t.{c.sql}", "o.{c.new}")
+    same = same_key(child, "t.{c.keyed}", "o.{c.new}")
     fresh = f"{log.in_ranges('sync_new')} AND o.op < 0 AND o.table_no = {child.number}"
     return f"{fresh} CROSS JOIN {child.sql} AS t ON {same}"
 
@@ -117,7 +117,7 @@ class Hanging:
             if not of_table:
                 continue
             self._list_gone(reference, of_table)
-            same = " AND ".join(f"t.{quote(name)} = g.v{i}" for i, name in enumerate(reference.columns))
+            same = " AND ".join(f"g.v{i} = t.{quote(name)}" for i, name in enumerate(reference.columns))
             orphan = "" if is_there else f" AND {reference.is_orphan}"
             child = reference.child
             found = self._database.execute(
@@ -130,8 +130,7 @@ class Hanging:
     def _list_gone(self, reference: Reference, parents: Sequence[LiveRow]) -> None:
         """Make temp.sync_gone: the values by which parents are referred to, beside their heads."""
         columns = reference.parent_columns
-        typed = commas(f"v{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(columns))
-        self._database.execute(f"CREATE TEMP TABLE sync_gone ({typed}, head INTEGER)")
+        self._database.execute(f"CREATE TEMP TABLE sync_gone ({commas(reference.typed)}, head INTEGER)")
         places = [parents[0].table.columns.index(column) for column in columns]
         for row in parents:
             values = [*(row.image[place] for place in places), row.head]
@@ -148,7 +147,7 @@ class Hanging:
         keys = commas(f"l.k{i}" for i in range(len(reference.parent.key)))
         is_composite = len(reference.columns) > 1  # a part that its operation did not name matches anything
         same = " AND ".join(
-            f"(l.v{i} IS NULL OR t.{quote(name)} = l.v{i})" if is_composite else f"t.{quote(name)} = l.v{i}"
+            f"(l.v{i} IS NULL OR l.v{i} = t.{quote(name)})" if is_composite else f"l.v{i} = t.{quote(name)}"
             for i, name in enumerate(reference.columns)
         )
         width = len(child.columns)
@@ -176,6 +175,8 @@ class Hanging:
         if reference.parent is None:
             if number == row.table.number:
                 self._collect(row, reference, row.head)
+            elif number == self._number(reference.parent_name):  # disabled since: what it knew of its rows still holds
+                self._collect(row, reference, local)
         elif number == reference.parent.number:
             keys = commas(column.new for column in reference.parent.key)
             key: Sequence[Value] = self._database.execute(
@@ -184,6 +185,12 @@ class Hanging:
             loss = self._rows.head(reference.parent, key) or local
             if self._is_unforeseen(row.head, loss):
                 self._collect(row, reference, loss)
+
+    def _number(self, name: str) -> int | None:
+        number: int | None = self._database.one(
+            "SELECT table_no FROM main.sync_tables WHERE name = ? COLLATE NOCASE", (name,)
+        )
+        return number
 
     def _is_unforeseen(self, head: int, loss: int) -> bool:
         if self._contexts.knows_dot(head, loss):
@@ -197,7 +204,7 @@ class Hanging:
         return kind in (Kind.RESOLVE, Kind.RESOLVE_DELETE)
 
     def _is_orphan(self, reference: Reference, row: LiveRow) -> bool:
-        same = " AND ".join(f"t.{c.sql} = {mark(value)}" for c, value in zip(row.table.key, row.key, strict=True))
+        same = " AND ".join(f"t.{c.keyed} = {mark(value)}" for c, value in zip(row.table.key, row.key, strict=True))
         select = f"SELECT 1 FROM {row.table.sql} AS t WHERE {same} AND {reference.is_orphan}"
         return bool(self._database.one(select, row.key))
 

@@ -97,10 +97,9 @@ def settle(database: Database, work: Survey) -> Outcome:
 class _Standing:
     """The rows of the tables: enter, leave, and who is in the way."""
 
-    def __init__(self, database: Database, rows: LiveRows, *, is_guarded: bool = True) -> None:
+    def __init__(self, database: Database, rows: LiveRows) -> None:
         self._database = database
         self._rows = rows
-        self._is_guarded = is_guarded
         self._watched: set[int] = set()
         self.parked: dict[int, Parked] = {}
 
@@ -116,22 +115,35 @@ class _Standing:
             if error.sqlite_errorcode not in _TAKEN:
                 self.parked[row.fork] = Parked(row, _REFUSALS.get(error.sqlite_errorcode, "schema"), row.head)
                 return
-            in_the_way = [self._rows.named(row.table, image) for image in self.in_the_way(row)]
-            last = max(in_the_way, key=lambda other: other.order)
-            if last.order > row.order:
-                self.parked[row.fork] = Parked(row, "unique", last.head, last.image)
-                return
+            self._enter_instead(row)
+
+    def _enter_instead(self, row: LiveRow) -> None:
+        """Let a row stand in the place of those in its way; or park it."""
+        in_the_way = [self._rows.named(row.table, image) for image in self.in_the_way(row)]
+        if not in_the_way:  # a trigger that fires on import writes what another table refuses
+            self.parked[row.fork] = Parked(row, "schema", row.head)
+            return
+        last = max(in_the_way, key=lambda other: other.order)
+        if last.order > row.order:
+            self.parked[row.fork] = Parked(row, "unique", last.head, last.image)
+            return
+        self._database.execute("SAVEPOINT sync_enter")
+        try:
             for other in in_the_way:
-                self.leave(Parked(other, "unique", row.head, row.image))
-            self.parked.pop(row.fork, None)  # what had its own key was written by a trigger that fires on import
+                self._delete(other)
             self._insert("ABORT", row)
+        except sqlite3.IntegrityError:
+            self._database.execute("ROLLBACK TO sync_enter")
+            self.parked[row.fork] = Parked(row, "schema", row.head)
+        else:
+            self.parked |= {other.fork: Parked(other, "unique", row.head, row.image) for other in in_the_way}
+            self.parked.pop(row.fork, None)  # what had its own key was written by a trigger that fires on import
+        self._database.execute("RELEASE sync_enter")
 
     def leave(self, parked: Parked) -> None:
         """Take a row out of its table."""
-        row = parked.row
-        app_triggers.write_to(self._database, row.table.name)
-        self._database.execute(f"DELETE FROM {row.table.sql} AS t WHERE {_same_key(row)}", row.key)
-        self.parked[row.fork] = parked
+        self._delete(parked.row)
+        self.parked[parked.row.fork] = parked
 
     def close(self) -> None:
         """Remove what was made to watch the tables."""
@@ -139,10 +151,13 @@ class _Standing:
             self._database.execute(f"DROP TRIGGER temp.sync_in_the_way_{number}")
             self._database.execute(f"DROP TABLE temp.sync_in_the_way_{number}")
 
+    def _delete(self, row: LiveRow) -> None:
+        app_triggers.write_to(self._database, row.table.name)
+        self._database.execute(f"DELETE FROM {row.table.sql} AS t WHERE {_same_key(row)}", row.key)
+
     def _insert(self, otherwise: str, row: LiveRow) -> None:
         names = commas(column.sql for column in row.table.columns)
-        if self._is_guarded:
-            app_triggers.write_to(self._database, row.table.name)
+        app_triggers.write_to(self._database, row.table.name)
         self._database.execute(
             f"INSERT OR {otherwise} INTO {row.table.sql} ({names}) VALUES ({commas(map(mark, row.image))})", row.image
         )
@@ -155,12 +170,15 @@ class _Standing:
         was_on = self._database.one("PRAGMA recursive_triggers")
         self._database.execute("SAVEPOINT sync_look")
         self._database.execute("PRAGMA recursive_triggers = ON")  # else REPLACE deletes without a word
-        self._insert("REPLACE", row)
-        found = self._database.execute(f"SELECT * FROM temp.sync_in_the_way_{table.number}").fetchall()
-        self._database.execute("ROLLBACK TO sync_look")
-        self._database.execute("RELEASE sync_look")
-        self._database.execute(f"PRAGMA recursive_triggers = {was_on}")
-        return found
+        try:
+            self._insert("REPLACE", row)
+            return self._database.execute(f"SELECT * FROM temp.sync_in_the_way_{table.number}").fetchall()
+        except sqlite3.IntegrityError:  # a trigger that fires on import refuses it in any case
+            return []
+        finally:
+            self._database.execute("ROLLBACK TO sync_look")
+            self._database.execute("RELEASE sync_look")
+            self._database.execute(f"PRAGMA recursive_triggers = {was_on}")
 
     def _watch(self, table: Table) -> None:
         if table.number in self._watched:
@@ -175,7 +193,7 @@ class _Standing:
 
 
 def _same_key(row: LiveRow) -> str:
-    return " AND ".join(f"t.{c.sql} = {mark(value)}" for c, value in zip(row.table.key, row.key, strict=True))
+    return " AND ".join(f"t.{c.keyed} = {mark(value)}" for c, value in zip(row.table.key, row.key, strict=True))
 
 
 def _stored(database: Database, tables: Sequence[Table]) -> list[tuple[int, int, str, int]]:
@@ -244,9 +262,9 @@ def require_none_new(database: Database, before: set[int]) -> None:
 
 
 def in_the_way(database: Database, row: LiveRow) -> list[LiveRow]:
-    """Return the rows that have a UNIQUE value of a parked row."""
+    """Return the rows that have a UNIQUE value of a parked row; capture is paused on its table."""
     rows = LiveRows(database, Contexts(database), has_ranges=False)
-    standing = _Standing(database, rows, is_guarded=False)
+    standing = _Standing(database, rows)
     found = [rows.named(row.table, image) for image in standing.in_the_way(row)]
     standing.close()
     return found

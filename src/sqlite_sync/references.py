@@ -14,7 +14,8 @@ from sqlite_sync.tables import Column, Table, fold, quote
 class Reference:
     """A foreign key: `columns` of `child` name a row of `parent` by `targets`.
 
-    `parent` is None, and `parent_columns` are none, where the parent is not enabled.
+    `parent` is None, and `parent_columns` are none, where the parent is not enabled. `collations` are those by which
+    SQLite compares the targets with what refers to them.
     """
 
     place: int
@@ -24,6 +25,13 @@ class Reference:
     parent: Table | None
     targets: tuple[str, ...]
     parent_columns: tuple[Column, ...]
+    collations: tuple[str, ...]
+
+    @property
+    def typed(self) -> list[str]:
+        """Declare the columns v0, v1, ... that hold values of the targets."""
+        pairs = zip(self.parent_columns, self.collations, strict=True)
+        return [f"v{i} {column.affinity} COLLATE {quote(name)}" for i, (column, name) in enumerate(pairs)]
 
     @property
     def is_named(self) -> str:
@@ -72,7 +80,23 @@ def _reference(
     if parent is not None and not set(map(fold, targets)) <= stored.keys():
         return None
     found = tuple(stored[fold(target)] for target in targets) if parent else ()
-    return Reference(place, child, columns, parent_name, parent, tuple(targets), found)
+    collations = _collations(database, parent_name, targets) if parent else ()
+    return Reference(place, child, columns, parent_name, parent, tuple(targets), found, collations)
+
+
+def _collations(database: Database, parent: str, targets: Sequence[str]) -> tuple[str, ...]:
+    """Read the collations of columns that are referred to: those of the UNIQUE index that SQLite asks for."""
+    rows = database.execute(
+        "SELECT l.name, x.name, x.coll FROM pragma_index_list(?, 'main') AS l, pragma_index_xinfo(l.name) AS x "
+        'WHERE l."unique" AND NOT l.partial AND x.key ORDER BY l.seq, x.seqno',
+        (parent,),
+    ).fetchall()
+    wanted = sorted(map(fold, targets))
+    for _, group in groupby(rows, key=lambda row: row[0]):
+        found = {fold(column or ""): collation for _, column, collation in group}
+        if sorted(found) == wanted:
+            return tuple(found[fold(target)] for target in targets)
+    return ("BINARY",) * len(targets)  # the rowid's alias
 
 
 def _key(database: Database, table: str) -> list[str]:

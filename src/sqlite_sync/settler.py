@@ -17,10 +17,14 @@ def is_needed(database: Database) -> bool:
     return is_behind and bool(database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks)"))
 
 
-def settle(database: Database) -> None:
-    """Mend capture where it is broken, then judge the forks that local writes touch; in the caller's transaction."""
+def settle(database: Database, *, is_changed: bool = False) -> None:
+    """Mend capture where it is broken, then judge the forks that local writes touch; in the caller's transaction.
+
+    Where tables changed, which `is_changed` says too, parked rows are tried again: a constraint may be gone.
+    """
     database.enact()
-    for table in _broken(database):
+    broken = _broken(database)
+    for table in broken:
         reconciler.reconcile(database, table)
         reconciler.judge_forks(database, table.name)
     _judge(database)
@@ -43,7 +47,8 @@ def settle_as_it_is(database: Database) -> None:
 
 def _judge(database: Database) -> None:
     settled, own = database.one("SELECT settled_seq FROM main.sync_state"), log.own_seq(database)
-    if settled == own:
+    is_due = (broken or is_changed) and database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE is_parked)")
+    if settled == own and not is_due:
         return
     forked = _forked(database)
     tables = [table for table in catalog.enabled(database) if table.number in forked]

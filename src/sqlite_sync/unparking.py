@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlite_sync import catalog, conflicts, log, parking, resolver, settler
+from sqlite_sync import applier, catalog, conflicts, log, parking, resolver, settler
 from sqlite_sync.codec import Row, Value
 from sqlite_sync.conflicts import Conflict
 from sqlite_sync.database import Database
@@ -49,7 +49,9 @@ def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation
 def _make_room(database: Database, conflict: Conflict, row: LiveRow, local: int) -> None:
     match conflict.kind:
         case "unique":
-            for other in parking.in_the_way(database, row):
+            with applier.quiet(database, [row.table], [row.table]):
+                in_the_way = parking.in_the_way(database, row)
+            for other in in_the_way:
                 resolver.append(database, other.table, Outcome(other.fork, other.head, other.head, None))
         case "foreign_key" if local != row.head:
             _bring_back(database, conflict, local)
