@@ -237,7 +237,7 @@ def test_enable_all_takes_what_can_be_synced_and_names_the_rest(plain: Path) -> 
     assert [line.split(":")[0] for line in lines] == ["b_child", "notes", "a_child", "tags", "keyless", "nulls"]
     assert lines[1] == "notes: enabled, 2 rows taken in as the baseline"
     assert "keyless: not enabled: keyless has no primary key" in lines[4]
-    assert "nulls: not enabled: nulls has 1 row(s) with NULL in the primary key" in lines[5]
+    assert "nulls: not enabled: nulls has NULL in the primary key, which is no identity (rows: 1)" in lines[5]
     again = run_json("enable", plain, "--all")
     assert (again["baseline_rows"], list(again["refused"])) == ({}, ["keyless", "nulls"])
     assert {table["name"]: table["problem"] for table in run_json("status", plain)["tables"]} == dict.fromkeys(
