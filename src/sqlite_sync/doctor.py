@@ -136,7 +136,7 @@ def _file(
     found = []
     encoding = database.one("PRAGMA encoding")
     if encoding != "UTF-8":
-        message = f"stores text as {encoding}, which cannot be synced yet"
+        message = f"stores text as {encoding}, which cannot be synced"
         found.append(Finding("error", "encoding", message, "convert it to UTF-8: .dump into a new file"))
     if not database.is_prepared():
         taken = database.taken_names()
