@@ -69,7 +69,7 @@ def play(folder: Path) -> None:
 
     step("Both are offline, and both are used.")
     say("(New bookmarks come from the laptop alone: buku numbers them 7, 8, ..., and the same number given out on")
-    say("two devices is a conflict today, see SPEC.md, section 14.)")
+    say("two devices is a conflict, see SPEC.md, section 14.)")
     buku(laptop, "--offline", "--add", "https://www.nasa.gov/", "space", "--title", "NASA", aloud=True)
     buku(laptop, "--update", "3", "--title", "Debian 13", aloud=True)
     buku(laptop, "--update", "1", "--title", "SQLite documentation", aloud=True)

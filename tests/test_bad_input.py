@@ -226,8 +226,8 @@ CREATE TABLE sync_of_the_application (id INTEGER PRIMARY KEY);
         ("main.no_key", TableError, ("no table",)),
         ("no_key", TableError, ("no_key", "no primary key", "give it one")),
         ("NO_KEY", TableError, ("no_key", "no primary key")),
-        ("null_key", TableError, ("null_key", "2 row", "NULL", "key first")),
-        ("null_part", TableError, ("null_part", "1 row", "NULL")),
+        ("null_key", TableError, ("null_key", "rows: 2", "NULL", "key first")),
+        ("null_part", TableError, ("null_part", "rows: 1", "NULL")),
         ("words", TableError, ("words", "virtual table", "feeds")),
         ("words_data", TableError, ("words_data", "virtual table")),
         ("seen", TableError, ("seen", "view", "reads")),
@@ -416,8 +416,18 @@ def test_a_target_that_is_a_folder_is_named(make: MakeEngine, tmp_path: Path) ->
     engine = make("a")
     add(engine, "1")
     (tmp_path / "folder").mkdir()
-    with refused(tmp_path, BundleError, "folder"):
+    with refused(tmp_path, BundleError, "folder", "no ordinary file"):
         engine.generate_bundle(PEER, tmp_path / "folder")
+
+
+def test_a_target_that_is_no_file_is_not_replaced(make: MakeEngine, tmp_path: Path) -> None:
+    """A pipe or a device: the new bundle would be renamed into its place."""
+    engine = make("a")
+    add(engine, "1")
+    os.mkfifo(tmp_path / "pipe")
+    with refused(tmp_path, BundleError, "pipe", "no ordinary file"):
+        engine.generate_bundle(PEER, tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_target_of_too_long_a_name_is_named(make: MakeEngine, tmp_path: Path) -> None:
@@ -443,9 +453,10 @@ def test_a_bundle_is_never_written_over_the_database(
 
 def test_a_shared_folder_that_is_not_there_is_named(make: MakeEngine, tmp_path: Path) -> None:
     engine = make("a")
-    for path in (tmp_path / "nowhere", engine.path):
-        with refused(tmp_path, BundleError, path.name, "no folder", "create it"):
-            engine.sync_folder(path)
+    with refused(tmp_path, BundleError, "nowhere", "no folder", "create it"):
+        engine.sync_folder(tmp_path / "nowhere")
+    with refused(tmp_path, BundleError, engine.path.name, "not a folder"):
+        engine.sync_folder(engine.path)
 
 
 def test_a_shared_folder_in_which_a_file_has_our_name_is_refused_in_words(make: MakeEngine, tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_enable_all_takes_what_can_be_synced_and_names_the_rest(plain: Path) -> 
     assert [line.split(":")[0] for line in lines] == ["b_child", "notes", "a_child", "tags", "keyless", "nulls"]
     assert lines[1] == "notes: enabled, 2 rows taken in as the baseline"
     assert "keyless: not enabled: keyless has no primary key" in lines[4]
-    assert "nulls: not enabled: nulls has 1 row(s) with NULL in the primary key" in lines[5]
+    assert "nulls: not enabled: nulls has NULL in the primary key, which is no identity (rows: 1)" in lines[5]
     again = run_json("enable", plain, "--all")
     assert (again["baseline_rows"], list(again["refused"])) == ({}, ["keyless", "nulls"])
     assert {table["name"]: table["problem"] for table in run_json("status", plain)["tables"]} == dict.fromkeys(
@@ -1210,8 +1210,9 @@ def test_inspect_shows_a_bundle_with_a_forged_time(torn: tuple[Path, Path]) -> N
     assert f"{2**63 - 1} ms" in run("inspect", file).stdout
 
 
-def test_a_parked_row_is_shown_beside_what_is_in_its_way(tmp_path: Path) -> None:
-    """The row, why it is in no table, and how to let it stand."""
+@pytest.fixture
+def parked(tmp_path: Path) -> Path:
+    """Make a database where ann is parked: bob, written later on another device, has her address."""
     a, b = tmp_path / "a.db", tmp_path / "b.db"
     for path in (a, b):
         sql(path, "CREATE TABLE users (id TEXT PRIMARY KEY, mail TEXT UNIQUE)")
@@ -1220,6 +1221,48 @@ def test_a_parked_row_is_shown_beside_what_is_in_its_way(tmp_path: Path) -> None
     sql(a, "INSERT INTO users VALUES ('ann', 'same@example.org')")
     sql(b, "INSERT INTO users VALUES ('bob', 'same@example.org')")
     carry(b, a)
+    return a
+
+
+def test_the_walk_edits_the_parked_row_and_not_the_one_in_its_way(parked: Path) -> None:
+    """It asks for every column, and the values that it offers are the parked row's."""
+    result = run("resolve", parked, typed_in="l\ne\nann@example.org\n")
+    assert "'l' is not one of" in result.stderr
+    assert "mail [same@example.org]" in result.stderr
+    assert "closed: users id=ann is as edited" in result.stdout
+    assert rows(parked, "SELECT * FROM users ORDER BY id") == [("ann", "ann@example.org"), ("bob", "same@example.org")]
+
+
+def test_an_edit_of_a_parked_row_that_changes_nothing_leaves_it_parked(parked: Path) -> None:
+    result = run("resolve", parked, typed_in="e\n\n")
+    assert "It stays open: nothing was edited." in result.stderr
+    assert "0 conflicts closed, 1 left open" in result.stdout
+    assert run_json("conflicts", parked)["open_conflicts"] == 1
+
+
+def test_the_local_word_on_a_parked_row_says_that_it_deleted_it(parked: Path) -> None:
+    assert "remote lets it stand" in run("conflicts", parked).stdout
+    conflict = run_json("conflicts", parked)["conflicts"][0]["conflict_id"]
+    assert "users id=ann is deleted" in run("resolve", parked, conflict, "local").stdout
+    assert rows(parked, "SELECT id FROM users") == [("bob",)]
+
+
+def test_a_row_that_a_check_parks_is_shown_alone(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.db", tmp_path / "b.db"
+    for path, column in ((a, "n"), (b, "n CHECK (n < 5)")):
+        sql(path, f"CREATE TABLE sizes (id TEXT PRIMARY KEY, {column})")
+        run("init", path)
+        run("enable", path, "sizes")
+    sql(a, "INSERT INTO sizes VALUES ('large', 9)")
+    carry(a, b)
+    text = run("conflicts", b).stdout
+    assert "a CHECK constraint of this table refuses it" in text
+    assert "in its way" not in text
+
+
+def test_a_parked_row_is_shown_beside_what_is_in_its_way(parked: Path) -> None:
+    """The row, why it is in no table, and how to let it stand."""
+    a = parked
     text = run("conflicts", a).stdout
     assert "unique in users" in text
     assert "another row, written later, has its UNIQUE value" in text

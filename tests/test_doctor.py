@@ -325,7 +325,7 @@ def test_conflicts_and_held_operations_are_told(pair: tuple[SyncEngine, SyncEngi
     b.connection.execute("INSERT INTO todos VALUES ('x', 'b', 0)")
     exchange(a, b)
     b.connection.execute("UPDATE todos SET done = 1")
-    assert "1 open conflict" in about(b.doctor(deep=True), "todos", "conflicts").message
+    assert "open conflicts: 1" in about(b.doctor(deep=True), "todos", "conflicts").message
     assert about(b.doctor(deep=True), "todos", "agreement").level == "ok"  # a local write since: not judged yet
     a.connection.execute("CREATE TABLE other (id TEXT PRIMARY KEY)")
     a.enable_sync_for_table("other")

@@ -1,14 +1,20 @@
-"""The examples of SPEC.md, section 4.5, worked through on devices."""
+"""The examples of SPEC.md, section 4.5, worked through on devices; and the reader in examples/, on a bundle of theirs."""
 
 from __future__ import annotations
 
+import runpy
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from conftest import MakeEngine, send
 from sqlite_sync import Images, SyncEngine
+
+READER = Path(__file__).parents[1] / "examples" / "read_bundle.py"
 
 Seen = tuple[str, int] | None
 
@@ -155,3 +161,32 @@ def test_equal_outcomes(devices: Devices) -> None:
         devices.write(name, "UPDATE todos SET done = 1")
     devices.everywhere()
     assert (devices.shown(), devices.open()) == (("a", 1), [])
+
+
+def test_the_reader_of_the_examples_reads_what_the_log_holds(devices: Devices, tmp_path: Path) -> None:
+    """It is written from SPEC.md alone, so it fails where the format and SPEC.md go apart."""
+    a = devices.engines["a"]
+    a.connection.execute("CREATE TABLE odd (k BLOB PRIMARY KEY, n, t)")
+    a.enable_sync_for_table("odd")
+    a.connection.execute("INSERT INTO odd VALUES (x'00ff', 0.1, 'a' || char(0) || 'b'), (x'', -1, NULL)")
+    a.connection.execute("UPDATE odd SET n = 9223372036854775807, t = NULL WHERE k = x'00ff'")
+    a.connection.execute("DELETE FROM odd WHERE k = x''")
+    devices.write("a", "UPDATE todos SET title = 'b'")
+    devices.write("b", "UPDATE todos SET title = 'c'")
+    devices.meet("b", "a")
+    devices.resolve("a", {"title": "b and c"})
+    bundle = a.generate_bundle(None, tmp_path / "all.bundle")
+    assert bundle is not None
+    reader = runpy.run_path(str(READER))
+    found = sorted(reader["operations"](reader["database"](bundle.read_bytes())))
+    expected = list(a.operations())
+    assert [one[:3] for one in found] == [(one.hlc, one.device_id, one.seq) for one in expected]
+    assert [one[4] for one in found] == [one.table_name for one in expected]
+    for one, operation in zip(found, expected, strict=True):
+        assert one[5].items() >= {**operation.row_pk, **operation.new}.items()
+    printed = subprocess.run([sys.executable, READER, bundle], capture_output=True, encoding="utf-8", check=True)
+    assert len(printed.stdout.splitlines()) == len(expected)
+    bundle.write_bytes(bundle.read_bytes()[:-1])
+    broken = subprocess.run([sys.executable, READER, bundle], capture_output=True, encoding="utf-8", check=False)
+    assert (broken.returncode, broken.stdout) == (1, "")
+    assert "damaged" in broken.stderr

@@ -38,7 +38,7 @@ def table(database: Database, entry: catalog.Entry, shape: Table) -> Finding:
         differences = reconciler.compare(database, known)
         if not differences:
             rows = database.one(f"SELECT count(*) FROM temp.sync_replay_{known.number}")
-            return Finding("ok", "agreement", f"log and table agree: {rows:,} row(s)")
+            return Finding("ok", "agreement", f"log and table agree; rows: {rows:,}")
         return _disagreement(database, known)
     except sqlite3.OperationalError as error:
         remedy = "open the file as the application does: connect=..."

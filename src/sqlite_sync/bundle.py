@@ -156,6 +156,9 @@ def created(target: Path) -> Iterator[Path]:
         raise BundleError(msg)
     part = target.parent / f".{target.name}.{new_uuid().hex()}{UNFINISHED}"
     try:
+        if target.exists() and not target.is_file():  # the rename would put a file in a device's place
+            msg = f"cannot write {target}: what is there is no ordinary file; give the bundle another name"
+            raise BundleError(msg)
         part.touch(exist_ok=False)
         yield part
         _seal(part)

@@ -31,8 +31,9 @@ class Conflict:
     """An open conflict of one row: on every device, `local` is the version that the table shows, `remote` the other.
 
     Where a constraint does not let the row stand, it is `remote`, and `local` is what it cannot stand beside: the row
-    that has its UNIQUE value, or the operation that took its parent away.
-    `columns` are those in which they differ, none where one of them is no row.
+    that has its UNIQUE value, or the operation that took its parent away. `kind` is insert/insert, update/update or
+    update/delete; of such a parked row unique, foreign_key, check, not_null or schema. `columns` are those in which
+    the two differ, none where one of them is no row.
     """
 
     conflict_id: bytes

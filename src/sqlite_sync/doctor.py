@@ -124,7 +124,7 @@ def _kept(database: Database, entry: catalog.Entry, *, deep: bool) -> Iterator[F
         yield Finding("note", "columns", message, "they appear when this device's table gets the column")
     still_open = len(conflicts.listed(database, entry.name))
     if still_open:
-        yield Finding("warning", "conflicts", f"{still_open:,} open conflict(s)", "list them, and resolve each")
+        yield Finding("warning", "conflicts", f"open conflicts: {still_open:,}", "`sqlite-sync resolve` closes them")
     if deep:
         yield audit.table(database, entry, shape)
 
@@ -136,7 +136,7 @@ def _file(
     found = []
     encoding = database.one("PRAGMA encoding")
     if encoding != "UTF-8":
-        message = f"stores text as {encoding}, which cannot be synced yet"
+        message = f"stores text as {encoding}, which cannot be synced"
         found.append(Finding("error", "encoding", message, "convert it to UTF-8: .dump into a new file"))
     if not database.is_prepared():
         taken = database.taken_names()

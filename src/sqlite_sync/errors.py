@@ -7,7 +7,7 @@
     ├── SchemaError       our tables or triggers are missing, changed or of another version
     ├── BundleError       the peer's file: damaged, foreign, of a newer format
     │   └── GapError      the bundle starts after what this device holds
-    ├── ConstraintError   two devices' writes cannot both stand under a declared constraint
+    ├── ConstraintError   a constraint does not let a resolution, or what it brings along, stand
     ├── ConflictError     no such open conflict, or an impossible resolution
     ├── DeviceError       two databases go on under one device id, or a wrong peer id
     └── ExtraError        an optional dependency is not installed
@@ -46,7 +46,7 @@ class GapError(BundleError):
 
 
 class ConstraintError(SyncError):
-    """Two devices' writes cannot both stand under a declared constraint."""
+    """A constraint does not let a resolution, or what it brings along, stand."""
 
 
 class ConflictError(SyncError):

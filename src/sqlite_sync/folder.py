@@ -64,7 +64,8 @@ class _Visit:
 def visit(database: Database, folder: Path, request: Request, settle: Callable[[], None]) -> FolderResult:
     """Import what others wrote, write what some member lacks, remove what all have."""
     if not folder.is_dir():
-        msg = f"there is no folder {folder}: create it, or plug the stick in"
+        missing = f"there is no folder {folder}: create it, or plug the stick in"
+        msg = f"{folder} is not a folder: name the one that the devices share" if folder.exists() else missing
         raise BundleError(msg)
     database.require_no_transaction()
     own = database.device_id()

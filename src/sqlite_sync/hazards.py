@@ -179,8 +179,7 @@ def _reference(facts: Facts, reference: Reference, around: Surroundings) -> Iter
         yield Finding(
             "warning",
             "orphans",
-            f"{reference.orphans:,} row(s) refer by {columns} to a row of {reference.parent} that is not there: other "
-            "devices cannot import them",
+            f"{where}: rows whose parent is not there: {reference.orphans:,}; on every device they will stand so",
             "PRAGMA foreign_key_check lists them: add the parent, or delete the row or the reference",
         )
     elif not reference.is_key:

@@ -38,8 +38,7 @@ class Operation:
 
     `new` holds the values it wrote (all of them, or an update's changed columns), `old` the values it overwrote.
     `base_op_id` is the head on which it was written while its row was in conflict; all zero where the row was parked.
-    `strategy` names what decided a
-    resolution; None where a person did.
+    `strategy` names what decided a resolution; None where a person did.
     """
 
     op_id: bytes

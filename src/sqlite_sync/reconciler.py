@@ -69,8 +69,8 @@ def require_keys(database: Database, table: Table) -> None:
     nulls = " OR ".join(f"{column.sql} IS NULL" for column in table.key)
     if count := database.one(f"SELECT count(*) FROM {table.sql} WHERE {nulls}"):
         msg = (
-            f"{table.name} has {count} row(s) with NULL in the primary key, which have no identity: "
-            "give them a key first"
+            f"{table.name} has NULL in the primary key, which is no identity (rows: {count:,}): "
+            "give these rows a key first"
         )
         raise TableError(msg)
 

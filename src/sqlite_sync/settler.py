@@ -27,7 +27,7 @@ def settle(database: Database, *, is_changed: bool = False) -> None:
     for table in broken:
         reconciler.reconcile(database, table)
         reconciler.judge_forks(database, table.name)
-    _judge(database)
+    _judge(database, is_changed=is_changed or bool(broken))
 
 
 def settle_as_it_is(database: Database) -> None:
@@ -40,14 +40,14 @@ def settle_as_it_is(database: Database) -> None:
     except SchemaError:
         is_intact = False
     if is_intact:
-        _judge(database)
+        _judge(database, is_changed=False)
     else:
         _list(database, {entry.number for entry in catalog.entries(database)})
 
 
-def _judge(database: Database) -> None:
+def _judge(database: Database, *, is_changed: bool) -> None:
     settled, own = database.one("SELECT settled_seq FROM main.sync_state"), log.own_seq(database)
-    is_due = (broken or is_changed) and database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE is_parked)")
+    is_due = is_changed and database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE is_parked)")
     if settled == own and not is_due:
         return
     forked = _forked(database)

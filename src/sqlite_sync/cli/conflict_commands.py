@@ -24,6 +24,7 @@ from sqlite_sync.cli.group import (
     table_option,
     view_of,
 )
+from sqlite_sync.cli.side_by_side import PARKED
 from sqlite_sync.cli.strategy_names import StrategyName
 from sqlite_sync.cli.typed_rows import typed_values
 from sqlite_sync.cli.values import fields, operation_fields, printable
@@ -32,6 +33,7 @@ from sqlite_sync.cli.walk import Walk
 
 CHOICES: dict[str, Literal["local", "remote"] | None] = {"local": "local", "remote": "remote", "delete": None}
 STANDS = {"local": "the local version", "remote": "the remote version", "delete": "deleted"}
+PARKED_STANDS = {"local": "deleted", "remote": "in its table", "delete": "deleted"}
 
 
 def column_value(_context: click.Context, _option: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
@@ -68,7 +70,7 @@ def conflicts(*, database: Path, table: str | None, full: bool, as_json: bool) -
         for conflict, images in found:
             view.conflict(conflict, images)
             view.line()
-        view.conflicts_end(len(found))
+        view.conflicts_end(conflict for conflict, _ in found)
     exit_for(len(found))
 
 
@@ -76,6 +78,9 @@ RESOLVE_HELP = """Close conflicts with the versions that stand everywhere.
 
 With a CONFLICT_ID, of which the first digits are enough: one. A VALUE is NULL, a number, x'00ff' for a BLOB, and text
 otherwise; text that looks like one of these goes in single quotes.
+
+Of a parked row, which a constraint keeps out of its table: `remote` lets it stand, --set changes it, `local` and
+`delete` delete it.
 
 With a strategy and no CONFLICT_ID: all, or those of one table, that the strategy decides. With neither: it shows one
 after the other and asks.
@@ -110,7 +115,7 @@ Strategies:
     multiple=True,
     metavar="COLUMN=VALUE",
     callback=column_value,
-    help="The local version with this value; may be repeated.",
+    help="The local version, or the parked row, with this value; may be repeated.",
 )
 @click.option("--strategy", metavar="STRATEGY", type=StrategyName(), help="Let a strategy decide.")
 @table_option
@@ -151,7 +156,8 @@ def resolve(  # noqa: PLR0913 - one for each option
                 found_operation = None if operation is None else operation_fields(operation)
                 print_json({"operation": found_operation, "open_conflicts": open_conflicts})
             else:
-                tell_resolved(view, conflict, operation, STANDS.get(choice or "", "as set"))
+                stands = PARKED_STANDS if conflict.kind in PARKED else STANDS
+                tell_resolved(view, conflict, operation, stands.get(choice or "", "as set"))
                 view.facts([("conflicts", view.open_conflicts(open_conflicts))])
 
 

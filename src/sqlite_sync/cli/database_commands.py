@@ -93,7 +93,7 @@ def _enabled(table: str, rows: int) -> str:
 @click.argument("word", metavar="fires|silent|rule", type=click.Choice(list(WORDS)))
 @json_option
 def trigger(*, database: Path, name: str, word: str, as_json: bool) -> None:
-    """Decide whether a trigger of the application fires during import.
+    """Decide whether a trigger fires on import.
 
     `rule` leaves it to the rule: it fires if everything it writes is outside the synced tables. `status` shows what is
     decided.
@@ -206,7 +206,7 @@ def reconcile(*, database: Path, table: str | None, as_json: bool) -> None:
 @database_argument
 @click.argument("command", metavar="COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 def migrate(*, database: Path, command: tuple[str, ...]) -> None:
-    """Run the application's own migration, with capture off around it.
+    """Run a migration, with capture off around it.
 
     Only for one that drops columns: SQLite refuses that while a trigger names the column. Then what it changed is
     logged, and capture goes on. The exit code is that of the command.

@@ -19,22 +19,26 @@ from sqlite_sync.cli.views import View, count
 STYLES = {"ok": GOOD, "note": "", "warning": ALERT, "error": "bold red"}
 
 
-@click.command(epilog=examples("sqlite-sync doctor notes.db", "sqlite-sync doctor notes.db --deep"))
+DOCTOR_HELP = """Say what each table is, how it can be synced, and what to mind.
+
+Reads only: it works before `init`, and writes not a byte. Afterwards it also says whether everything is captured.
+
+\b
+Findings:
+  ok       as it should be
+  note     good to know
+  warning  sync works, but you will meet this
+  error    cannot be synced, or sync is broken here
+"""
+
+
+@click.command(help=DOCTOR_HELP, epilog=examples("sqlite-sync doctor notes.db", "sqlite-sync doctor notes.db --deep"))
 @database_argument
 @click.option("--deep", is_flag=True, help="Check the log, and every synced table against it.")
 @click.option("--exit-code", is_flag=True, help="Exit with 4 if there is an error.")
 @json_option
 def doctor(*, database: Path, deep: bool, exit_code: bool, as_json: bool) -> None:
-    r"""Say what each table is, how it can be synced, and what to mind.
-
-    Reads only: it works before `init`, and writes not a byte. Afterwards it also says whether everything is captured.
-
-    \b
-    ok       as it should be
-    note     good to know
-    warning  sync works, but you will meet this
-    error    cannot be synced, or sync is broken here
-    """
+    """Say what the doctor finds."""
     found = diagnose(database, deep=deep)
     if as_json:
         print_json({**fields(found), "level": found.level})

@@ -18,6 +18,14 @@ ALERT = "yellow"
 TONES = (GOOD, ALERT)  # of the local and the remote value, where they are new
 CELL_WIDTH = 160  # characters of a value, unless all is to be shown
 NO_ROW = "(no row)"
+PARKED = {  # why a row stands in no table, by the kind of its conflict
+    "unique": "another row, written later, has its UNIQUE value",
+    "foreign_key": "the row that it refers to is gone, or is parked itself",
+    "check": "a CHECK constraint of this table refuses it",
+    "not_null": "a NOT NULL constraint of this table refuses it",
+    "schema": "a type of this table refuses it",
+}
+BESIDE = {"unique": "in its way", "foreign_key": "its parent"}  # what a parked row is shown beside
 
 Image = Mapping[str, Value]
 
@@ -27,22 +35,21 @@ def side_by_side(images: Images, authors: Sequence[str], *, full: bool) -> Table
     return _laid_out(_heads(authors), _rows(images, full=full))
 
 
-def parked(images: Images, authors: Sequence[str], *, full: bool) -> Table:
-    """Lay out a parked row beside the row that is in its way, or beside who took away what it needs."""
+def parked(images: Images, authors: Sequence[str], beside: str | None, *, full: bool) -> Table:
+    """Lay out a parked row, after what is named by `beside`: the row in its way, or its parent, which is gone."""
     local, remote = authors
-    where = "in the table now" if images.local else ""
-    heads = [
-        Text.assemble(("column", LABEL), "\n\n\n"),
-        Text.assemble(("in its way", f"{LABEL} {GOOD}"), f"\n{where}\n{local}"),
-        Text.assemble(("parked", f"{LABEL} {ALERT}"), f"\nin no table\n{remote}"),
-    ]
-    return _laid_out(heads, _parked_rows(images, full=full))
+    where = "in the table now" if images.local else "in no table"
+    heads = [Text.assemble(("column", LABEL), "\n\n\n")]
+    if beside:
+        heads.append(Text.assemble((beside, f"{LABEL} {GOOD}"), f"\n{where}\n{local}"))
+    heads.append(Text.assemble(("parked", f"{LABEL} {ALERT}"), f"\nin no table\n{remote}"))
+    versions = (images.local, images.remote) if beside else (images.remote,)
+    return _laid_out(heads, _parked_rows(versions, full=full))
 
 
-def _parked_rows(images: Images, *, full: bool) -> Iterator[list[Text]]:
-    versions = (images.local, images.remote)
-    for place, name in enumerate(images.remote or {}):
-        texts = [_cell(version, name, is_first=place == 0) for version in versions]
+def _parked_rows(versions: Sequence[Image | None], *, full: bool) -> Iterator[list[Text]]:
+    for name in versions[-1] or {}:
+        texts = [_cell(version, name, is_first=False) for version in versions]
         yield [Text(printable(name)), *map(Text, texts if full else _cut(texts, versions, name))]
 
 

@@ -26,7 +26,7 @@ from sqlite_sync import (
     TableStatus,
     Value,
 )
-from sqlite_sync.cli.side_by_side import ALERT, FAINT, GOOD, LABEL, parked, side_by_side
+from sqlite_sync.cli.side_by_side import ALERT, BESIDE, FAINT, GOOD, LABEL, PARKED, parked, side_by_side
 from sqlite_sync.cli.values import (
     clipped,
     is_baseline,
@@ -37,13 +37,6 @@ from sqlite_sync.cli.values import (
 )
 
 CHANGE_WIDTH = 32  # characters of a value in the log, without --full
-PARKED = {  # why a row stands in no table, by the kind of its conflict
-    "unique": "another row, written later, has its UNIQUE value",
-    "foreign_key": "the row that it refers to is gone, or is parked itself",
-    "check": "a CHECK constraint of this table refuses it",
-    "not_null": "a NOT NULL constraint of this table refuses it",
-    "schema": "a type of this table refuses it",
-}
 LINE_LIMIT = 20  # rows, conflicts or files in one list, without --full
 OUTCOMES = {
     "local": "the local version stands",
@@ -374,17 +367,21 @@ class View:
         ]
         if conflict.kind in PARKED:
             self.line(f"it is parked, kept in the log and in no table: {PARKED[conflict.kind]}\n")
-            self.console.print(parked(images, authors, full=self.full))
+            beside = BESIDE.get(conflict.kind) if conflict.local_op_id != conflict.remote_op_id else None
+            self.console.print(parked(images, authors, beside, full=self.full))
         else:
             self.console.print(side_by_side(images, authors, full=self.full))
 
-    def conflicts_end(self, number: int) -> None:
+    def conflicts_end(self, found: Iterable[Conflict]) -> None:
         """Say how to go on."""
-        if not number:
+        kinds = [conflict.kind for conflict in found]
+        if not kinds:
             self.line("no open conflicts", GOOD)
             return
-        self.line(f"{count(number, 'open conflict')}. To close one, choose the version that stands:")
+        self.line(f"{count(len(kinds), 'open conflict')}. To close one, choose the version that stands:")
         self.line(f"  {self.command('resolve', 'ID', 'local|remote|delete')}")
+        if any(kind in PARKED for kind in kinds):
+            self.line("Of a parked row: remote lets it stand, --set changes it, local and delete delete it.")
         self.line(f"To be asked about each: {self.command('resolve')}")
 
 

@@ -6,14 +6,22 @@ import click
 
 from sqlite_sync import Conflict, Images, KeepBoth, SyncEngine, SyncError
 from sqlite_sync.cli.group import reason, say
-from sqlite_sync.cli.side_by_side import differing
+from sqlite_sync.cli.side_by_side import PARKED, differing
 from sqlite_sync.cli.typed_rows import typed_values
 from sqlite_sync.cli.values import clipped, printable, shown
 from sqlite_sync.cli.views import View, count
 
 QUESTION = "[l]ocal, [r]emote, [b]oth, [e]dit, [d]elete, [s]kip or [q]uit"
+PARKED_QUESTION = "Of the parked row: let it stand ([r]emote), [e]dit, [d]elete, [s]kip or [q]uit"
 ANSWERS = ("l", "r", "b", "e", "d", "s", "q")
-STANDS = {"l": "the local version", "r": "the remote version", "b": "kept", "e": "as edited", "d": "deleted"}
+PARKED_ANSWERS = ("r", "e", "d", "s", "q")  # no "l": it would delete the row that the word seems to keep
+STANDS = {
+    "l": "the local version",
+    "r": "the remote version",
+    "b": "kept twice, the other version under a new key",
+    "e": "as edited",
+    "d": "deleted",
+}
 DEFAULT_WIDTH = 60
 
 
@@ -25,29 +33,36 @@ class Walk:
         self._view = view
         self._table = table
         self._skipped: set[bytes] = set()
-        self._closed = 0
+        self._met: set[bytes] = set()
 
     def run(self) -> None:
         """Go on until none is left that was not skipped, or somebody quits."""
         while conflict := self._next():
             images = self._engine.images(conflict)
             self._view.conflict(conflict, images)
-            answer = self._ask()
+            answer = self._ask(conflict)
             if answer == "q":
                 break
             if answer == "s" or not self._close(conflict, images, answer):
                 self._skipped.add(conflict.conflict_id)
             self._view.line()
-        left = len(self._engine.get_unresolved_conflicts(self._table))
-        self._view.line(f"{count(self._closed, 'conflict')} closed, {left:,} left open")
+        left = self._open()
+        closed = len(self._met - {each.conflict_id for each in left})  # an answer may close several
+        self._view.line(f"{count(closed, 'conflict')} closed, {len(left):,} left open")
+
+    def _open(self) -> list[Conflict]:
+        found = self._engine.get_unresolved_conflicts(self._table)
+        self._met.update(each.conflict_id for each in found)
+        return found
 
     def _next(self) -> Conflict | None:
-        found = self._engine.get_unresolved_conflicts(self._table)
-        return next((each for each in found if each.conflict_id not in self._skipped), None)
+        return next((each for each in self._open() if each.conflict_id not in self._skipped), None)
 
-    def _ask(self) -> str:
+    def _ask(self, conflict: Conflict) -> str:
+        is_parked = conflict.kind in PARKED
+        question, answers = (PARKED_QUESTION, PARKED_ANSWERS) if is_parked else (QUESTION, ANSWERS)
         try:
-            answer: str = click.prompt(QUESTION, type=click.Choice(ANSWERS), show_choices=False, err=True)
+            answer: str = click.prompt(question, type=click.Choice(answers), show_choices=False, err=True)
         except click.Abort:  # the end of the input
             say("")
             return "q"
@@ -61,7 +76,6 @@ class Walk:
             say(f"It stays open. {reason(error)}")
             return False
         if is_closed:
-            self._closed += 1
             row = f"{conflict.table_name} {self._view.key(conflict.row_pk)}"
             self._view.line(printable(f"closed: {row} is {STANDS[answer]}"))
         return is_closed
@@ -83,15 +97,23 @@ class Walk:
                 if texts is None:
                     return False
                 values = typed_values(self._engine, conflict.table_name, texts)
+                if conflict.kind in PARKED and not values:
+                    say("It stays open: nothing was edited.")
+                    return False
                 self._engine.resolve(conflict, values or "local")
         return True
 
     def _edited(self, conflict: Conflict, images: Images) -> dict[str, str] | None:
-        """Ask for each column in which the versions differ; None where the input ends."""
-        image = images.local or images.remote or {}
+        """Ask for each column in which the versions differ, or each of a parked row; None where the input ends."""
+        if conflict.kind in PARKED:
+            image = images.remote or {}
+            columns = list(image)
+        else:
+            image = images.local or images.remote or {}
+            columns = differing(images)
         texts: dict[str, str] = {}
         try:
-            for column in differing(images):
+            for column in columns:
                 if column in conflict.row_pk:
                     continue
                 present = shown(image.get(column))
