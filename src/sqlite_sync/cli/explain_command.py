@@ -17,9 +17,10 @@ from sqlite_sync.cli.group import (
     print_json,
     view_of,
 )
+from sqlite_sync.cli.side_by_side import PARKED
 from sqlite_sync.cli.typed_rows import typed_values
 from sqlite_sync.cli.values import fields, operation_fields, short_conflict, short_device
-from sqlite_sync.cli.views import PARKED, View
+from sqlite_sync.cli.views import View
 
 
 @click.command(epilog=examples("sqlite-sync explain notes.db notes n1", "sqlite-sync explain shop.db items 7 red"))
