@@ -19,7 +19,8 @@ from sqlite_sync.cli.commands import commands
 HOUSE = Path(__file__).parents[1]
 README = (HOUSE / "README.md").read_text(encoding="utf-8")
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-LINK = re.compile(r"\[[^]]+\]\(([^)#:]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\[[^]]+\]\(([^)#:]*)(?:#([^):]*))?\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +78,15 @@ def test_both_commands_set_up_alike() -> None:
     assert "-e '.[dev]'" in lines[0]
 
 
-@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "docs/worked-example.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "SPEC.md", "CHANGELOG.md", "docs/command-line.md", "docs/verification.md", "docs/worked-example.md"],
+)
 def test_every_link_into_the_repository_leads_somewhere(document: str) -> None:
     path = HOUSE / document
-    for target in LINK.findall(path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), target
+    for target, section in LINK.findall(path.read_text(encoding="utf-8")):
+        found = path.parent / target if target else path
+        assert found.exists(), target
+        if section:
+            headings = HEADING.findall(found.read_text(encoding="utf-8"))
+            assert section in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, section

@@ -144,7 +144,7 @@ def _decision(
     if chosen and writes is not None and fold(one.table) in writes:
         fires, reason = False, f"it writes {one.table} itself, so it cannot fire while that is written"
     elif chosen is not None:
-        fires, reason = chosen, f"you said so (the rule: {reason})"
+        fires, reason = chosen, f"you said so; the rule says: {reason}"
     return AppTrigger(
         one.name, one.table, tuple(sorted(writes or ())), fires, reason, is_undecided, one.schema == "temp"
     )
