@@ -96,7 +96,7 @@ def hlcs_at(database: Database, dots: Sequence[int]) -> dict[int, int]:
     found: dict[int, int] = {}
     for start in range(0, len(dots), _BATCH):
         batch = commas(map(str, dots[start : start + _BATCH]))
-        found |= database.execute(f"SELECT op, hlc FROM sync_operations WHERE op IN ({batch})").fetchall()
+        found |= database.execute(f"SELECT op, hlc FROM main.sync_operations WHERE op IN ({batch})").fetchall()
     return found
 
 
