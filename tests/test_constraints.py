@@ -447,6 +447,26 @@ def test_a_child_goes_on_waiting_while_its_parents_table_is_not_enabled(make: Ma
     assert both(a, b) == [("c", "p"), ("d", None)]
 
 
+@pytest.mark.xfail(reason="SPEC.md, section 14: parked children", strict=True)
+def test_a_parked_child_is_no_orphan_after_its_parent_was_deleted_where_it_was_parked(make: MakeEngine) -> None:
+    schema = (
+        "CREATE TABLE parents (id TEXT PRIMARY KEY);"
+        "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents ON DELETE CASCADE, u UNIQUE)"
+    )
+    a, b = (make(name, schema, NAMES) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(a, "INSERT INTO parents VALUES ('p')")
+    exchange(a, b)
+    run(b, "INSERT INTO t VALUES ('parked', 'p', 'same')")
+    run(a, "INSERT INTO t VALUES ('shown', 'p', 'same')")
+    exchange(a, b)
+    run(a, "DELETE FROM parents")
+    exchange(a, b)
+
+    assert both(a, b) == []
+
+
 def test_capture_goes_on_after_rows_were_parked(make: MakeEngine) -> None:
     """Our triggers and the application's stand as before, on the tables of the bundle and on those of the children."""
     a, b = family(make)

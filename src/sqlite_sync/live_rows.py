@@ -54,11 +54,8 @@ class LiveRows:
         """Return the row of a fork; None where its shown head is absent."""
         base, operations = conflicts.loaded(self._database, table, fork)
         image = conflicts.judged(base, operations, self._contexts, table).image
-        keys = commas(f"k{i}" for i in range(len(table.key)))
-        key = self._database.execute(
-            f"SELECT {keys} FROM main.sync_keys_{table.number} WHERE fork = ?", (fork,)
-        ).fetchone()
-        return None if image is None else self._row(table, tuple(key), image, fork)
+        key = tuple(operations[0].values[table.columns.index(column)] for column in table.key)
+        return None if image is None else self._row(table, key, image, fork)
 
     def fork_of_absent(self, table: Table, key: Row) -> int:
         """Return the fork of a row that is not there; it becomes one with its last operation."""
