@@ -61,6 +61,7 @@ def test_of_two_rows_that_took_one_value_the_later_stands_and_the_other_waits(ma
 
     assert result is not None
     assert (result.applied_count, result.conflict_count) == (1, 1)
+    assert [(one.inserted, one.parked) for one in result.changes] == [(2, 1)]
     exchange(a, b)
     assert both(a, b) == [("b", "same", 1), ("other", 2, 2)]
     assert kinds(a) == [("unique", "t", {"id": "a"})]

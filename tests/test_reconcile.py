@@ -199,7 +199,7 @@ def test_a_table_that_has_got_null_keys_meanwhile_is_refused_with_the_remedy(tas
     drop_triggers(a)
     run(a, "INSERT INTO tasks VALUES (NULL, 1, 2)")
 
-    with pytest.raises(TableError, match="give them a key first"):
+    with pytest.raises(TableError, match="give these rows a key first"):
         a.reconcile()
 
 

@@ -76,8 +76,10 @@ def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, 
     known = {one.table.number: one for one in plans}
     for table in enabled:
         opened, overridden = outcome.opened.get(table.number, []), outcome.overridden.get(table.number, [])
-        if opened or overridden:
+        parked = outcome.parked.get(table.number, 0)
+        if opened or overridden or parked:
             one = known.get(table.number) or Plan(table)
+            one.parked = parked
             one.opened.extend(opened)
             one.overridden.extend(overridden)
             plans.extend([] if table.number in known else [one])

@@ -48,6 +48,11 @@ class Conflict:
     remote_time_ms: int
     columns: tuple[str, ...] = ()
 
+    @property
+    def is_parked(self) -> bool:
+        """Whether a constraint keeps the row out of its table."""
+        return self.kind in PARKED_KINDS
+
 
 @dataclass(frozen=True, slots=True)
 class Images:
@@ -297,11 +302,6 @@ def each_with_images(database: Database, table: str | None = None) -> Iterator[t
 def _images(database: Database, table: Table, conflict_id: bytes) -> Images:
     found = versions.read(database, table, conflict_id)
     return Images(*(named(table, found.get(version)) for version in versions.VERSIONS))
-
-
-def is_parked(conflict: Conflict) -> bool:
-    """Tell whether a conflict is that of a row that stands in no table."""
-    return conflict.kind in PARKED_KINDS
 
 
 def located(database: Database, conflict: Conflict) -> tuple[Table, int, int, int]:

@@ -37,6 +37,7 @@ class Plan:
     opened: list[tuple[bytes, int, int]] = field(default_factory=list)
     overridden: list[Row] = field(default_factory=list)
     rows: list[tuple[str, Row]] = field(default_factory=list)
+    parked: int = 0
 
     def count(self, kind: Kind, action: str) -> int:
         """Count the rows that this plan inserts, updates or deletes."""

@@ -304,7 +304,7 @@ class SyncEngine:
         """
         with self._changing():
             if not isinstance(choice, Strategy):
-                close = unparking.resolve if conflicts.is_parked(conflict) else resolver.resolve
+                close = unparking.resolve if conflict.is_parked else resolver.resolve
                 return close(self._database, conflict, choice)
             return arbiter.resolve_one(self._database, choice, conflict)
 

@@ -46,7 +46,7 @@ class Explanation:
     @property
     def is_parked(self) -> bool:
         """Whether a constraint keeps the row out of its table."""
-        return any(conflicts.is_parked(one) for one in self.open_conflicts)
+        return any(one.is_parked for one in self.open_conflicts)
 
 
 def read(database: Database, table_name: str, key: Key) -> Explanation:

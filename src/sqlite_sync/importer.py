@@ -36,12 +36,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class TableChange:
-    """How many rows of a table an import inserted, updated and deleted."""
+    """How many rows of a table an import inserted, updated and deleted.
+
+    `parked` of them, or of the rows that were there, a constraint then took out of the table.
+    """
 
     table_name: str
     inserted: int
     updated: int
     deleted: int
+    parked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,9 +425,15 @@ def _result(database: Database, header: Header, done: _Done) -> ImportResult:
         held_count=done.held_count,
         dry_run=done.is_dry,
         changes=tuple(
-            TableChange(p.table.name, p.count(Kind.INSERT, "I"), p.count(Kind.UPDATE, "U"), p.count(Kind.DELETE, "D"))
+            TableChange(
+                p.table.name,
+                p.count(Kind.INSERT, "I"),
+                p.count(Kind.UPDATE, "U"),
+                p.count(Kind.DELETE, "D"),
+                p.parked,
+            )
             for p in plans
-            if p.simple or p.final
+            if p.simple or p.final or p.parked
         ),
         conflicts=tuple(opened),
         overridden=tuple(RowName(p.table.name, _key_names(p.table, key)) for p in plans for key in p.overridden),

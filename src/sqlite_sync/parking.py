@@ -51,10 +51,11 @@ class Survey:
 
 @dataclass(slots=True)
 class Outcome:
-    """What changed: conflicts opened, by table number, and rows with an own last edit that are parked now."""
+    """What changed, by table number: conflicts opened, rows with an own last edit that are parked now, and how many."""
 
     opened: dict[int, list[tuple[bytes, int, int]]] = field(default_factory=dict)
     overridden: dict[int, list[Row]] = field(default_factory=dict)
+    parked: dict[int, int] = field(default_factory=dict)
 
 
 def survey(database: Database, tables: Sequence[Table], refused: Sequence[tuple[Table, Row]]) -> Survey | None:
@@ -228,6 +229,8 @@ def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Ou
             database.execute("INSERT INTO main.sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", record)
             versions.put(database, table, [(pair, (None, one.beside, one.row.image))])
             outcome.opened.setdefault(table.number, []).append((pair, one.local, one.row.head))
+        if fork not in was_parked:
+            outcome.parked[table.number] = outcome.parked.get(table.number, 0) + 1
         if fork not in was_parked and ordinal_of(one.row.head) == 0:
             outcome.overridden.setdefault(table.number, []).append(one.row.key)
     return outcome
@@ -252,7 +255,7 @@ def require_none_new(database: Database, before: set[int]) -> None:
     """Refuse a resolution that parks a row; ConstraintError names it."""
     new = parked_forks(database) - before
     if new:
-        rows = [one for found in conflicts.by_fork(database, new).values() for one in found if conflicts.is_parked(one)]
+        rows = [one for found in conflicts.by_fork(database, new).values() for one in found if one.is_parked]
         named = ", ".join(f"{one.table_name} {dict(one.row_pk)} ({one.kind})" for one in rows[:_MOST_NAMED])
         msg = (
             f"this resolution leaves no room for {named}{' and others' if len(rows) > _MOST_NAMED else ''}: change or "

@@ -85,7 +85,7 @@ def given(
 ) -> Mapping[str, Value]:
     """Lay given values over the local image, or over the remote one where the local is no row, or another row."""
     names = {fold(column.name): column for column in table.columns}
-    is_parked = conflicts.is_parked(conflict)
+    is_parked = conflict.is_parked
     image = dict((None if is_parked else images.local) or images.remote or {})
     for name, value in values.items():
         column = names.get(fold(name))

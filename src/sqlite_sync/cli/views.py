@@ -421,12 +421,12 @@ def _import_counts(result: ImportResult) -> str:
 
 
 def _changes(result: ImportResult, change: TableChange) -> str:
-    numbers = {"insert": change.inserted, "update": change.updated, "delete": change.deleted}
+    numbers = {"insert": change.inserted, "update": change.updated, "delete": change.deleted, "park": change.parked}
     if result.dry_run:
         return "would " + (
             ", ".join(f"{verb} {count(number, 'row')}" for verb, number in numbers.items() if number) or "not change"
         )
-    past = {"insert": "inserted", "update": "updated", "delete": "deleted"}
+    past = {"insert": "inserted", "update": "updated", "delete": "deleted", "park": "parked"}
     return (
         ", ".join(f"{count(number, 'row')} {past[verb]}" for verb, number in numbers.items() if number)
         or "no row changed"
