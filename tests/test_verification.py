@@ -24,6 +24,7 @@ from sqlite_sync import (
     contested,
     database,
     devices,
+    forks,
     importer,
     log,
     peers,
@@ -149,7 +150,7 @@ def show_the_own_version(patch: Patch) -> None:
         return replace(verdict, shown=shown, others=tuple(head for head in heads if head is not shown))
 
     patch.setattr(contested, "judge", judge_selfishly)
-    patch.setattr(conflicts, "judge", judge_selfishly)
+    patch.setattr(forks, "judge", judge_selfishly)
 
 
 def miss_changes_of_keys(patch: Patch) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlite_sync import carrier, catalog, conflicts, log, parking, resolver, settler
+from sqlite_sync import carrier, catalog, conflicts, forks, log, parking, resolver, settler
 from sqlite_sync.carrier import Kept, Registry
 from sqlite_sync.codec import Value
 from sqlite_sync.conflicts import Conflict, Images
@@ -86,11 +86,11 @@ def resolve(database: Database, strategy: Strategy, asked: Sequence[Conflict]) -
     """Ask about the rows of these conflicts, tables that others refer to first; their forks are settled."""
     found, registry = _Found([], []), Registry(database)
     rows: dict[str, dict[int, list[Conflict]]] = {}
-    forks = conflicts.forks_of(database, [conflict.conflict_id for conflict in asked])
+    fork_by_id = conflicts.forks_of(database, [conflict.conflict_id for conflict in asked])
     for conflict in asked:
         if conflict.kind in ROW_KINDS:
             of_table = rows.setdefault(conflict.table_name, {})
-            of_table.setdefault(forks[conflict.conflict_id], []).append(conflict)
+            of_table.setdefault(fork_by_id[conflict.conflict_id], []).append(conflict)
         else:
             why = f"a {conflict.kind} conflict is not between versions of one row: resolve it by hand"
             found.leave([conflict], why)
@@ -173,19 +173,19 @@ def _disputes(database: Database, table: Table, rows: Mapping[int, Sequence[Conf
     contexts = Contexts(database)
     references = _references(database, table)
     whole = catalog.whole(database, table)  # versions may differ in what this table lacks
-    for fork, base, operations in conflicts.loaded_all(database, whole, list(listed)):
-        verdict = conflicts.judged(base, operations, contexts, whole)
+    for fork, base, operations in forks.loaded_all(database, whole, list(listed)):
+        verdict = forks.judged(base, operations, contexts, whole)
         others = sorted(
             verdict.conflicting(), key=lambda head: (verdict.images[head.dot] is not None, head.order), reverse=True
         )
         heads = [verdict.shown, *others]
-        versions = [_version(head, conflicts.named(table, verdict.images[head.dot])) for head in heads]
+        versions = [_version(head, forks.named(table, verdict.images[head.dot])) for head in heads]
         places = {version.op_id: place for place, version in enumerate(versions)}
         dispute = Dispute(
             conflicts=tuple(
                 sorted((one for one in listed[fork] if one.kind in ROW_KINDS), key=lambda one: places[one.remote_op_id])
             ),
-            base=conflicts.named(table, verdict.base_of(heads)),
+            base=forks.named(table, verdict.base_of(heads)),
             versions=tuple(versions),
             columns=tuple(column.name for column in table.columns),
             key=tuple(column.name for column in table.key),
@@ -282,7 +282,7 @@ def _apply(database: Database, decided: Sequence[_Decided], registry: Registry) 
 def _referring(asked: _Asked, copy: Copy, known: Registry) -> Mapping[str, Value]:
     """Return the image of a copy, which refers to copies of what its version referred to."""
     dot = asked.dots[copy.op_id]
-    before = conflicts.named(asked.table, asked.verdict.images[dot]) or {}
+    before = forks.named(asked.table, asked.verdict.images[dot]) or {}
     history = carrier.lineage(asked.verdict, asked.operations, dot)
     references = known.references(asked.table, before, history)
     if references.keys() & set(asked.dispute.key):  # that is a new key already

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
-from sqlite_sync import app_triggers, capture, catalog, conflicts, log
+from sqlite_sync import app_triggers, capture, catalog, forks, log
 from sqlite_sync.codec import Row, Value, same
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConstraintError
@@ -61,7 +61,7 @@ def kept(
     table: Table, verdict: Verdict, operations: Sequence[RowOperation], dot: int, image: Mapping[str, Value]
 ) -> Kept:
     """Describe the copy of the head `dot`, whose image with its new key is given."""
-    before = conflicts.named(table, verdict.images[dot]) or {}
+    before = forks.named(table, verdict.images[dot]) or {}
     mine, theirs = ({one, *verdict.covered[one]} for one in (dot, verdict.shown.dot))
     return Kept(
         table=table,
@@ -119,7 +119,7 @@ class Registry:
             copies = self._found.get((fold(reference.parent.name), values), [])
             writer = _writer(table, reference, history) if copies else None
             if copies and writer is None:  # it lies before the fork
-                whole = conflicts.history(self._database, table, history[0])
+                whole = forks.history(self._database, table, history[0])
                 writer = _writer(table, reference, [op for op in whole if op.order < history[0].order])
             for one in copies:
                 is_same = writer is not None and all(map(same, values, one.key))
@@ -178,7 +178,7 @@ def _meant(
         f"FROM {child.sql} AS t JOIN temp.sync_kept AS k ON {same_values} ORDER BY k.place"
     )
     rows = database.execute(
-        f"SELECT c.row, c.place, {conflicts.operation_columns(child)} FROM temp.sync_referring AS c "
+        f"SELECT c.row, c.place, {forks.operation_columns(child)} FROM temp.sync_referring AS c "
         f"JOIN main.sync_operations AS o ON o.table_no = {child.number} AND {same_native('c', child, 'o')} "
         f"{log.AUTHOR} ORDER BY c.row, {log.TOTAL_ORDER}"
     ).fetchall()
@@ -186,7 +186,7 @@ def _meant(
         database.execute(f"DROP TABLE temp.sync_{name}")
     for _, group in groupby(rows, key=lambda row: row[0]):
         found = list(group)
-        operations = [conflicts.row_operation(child, row[2:]) for row in found]
+        operations = [forks.row_operation(child, row[2:]) for row in found]
         verdict = judge(None, operations, contexts.knows, child.key_indexes, is_whole=True)
         writer = _writer(child, reference, lineage(verdict, operations, verdict.shown.dot))
         one = copies[found[0][1]]

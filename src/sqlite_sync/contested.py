@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from sqlite_sync import catalog, conflicts, log
+from sqlite_sync import catalog, forks, log
 from sqlite_sync.codec import Row, Value
-from sqlite_sync.conflicts import Fork
 from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError
+from sqlite_sync.forks import Fork
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, ordinal_of
 from sqlite_sync.tables import Table, commas, mark, same_key, same_native
@@ -100,7 +100,7 @@ def _find_contested(database: Database, table: Table, kinds: Mapping[int, int], 
         sources.append(
             f"SELECT {collated} FROM {new} INTERSECT SELECT {commas(f'o.{c.new}' for c in keys)} FROM {window}"
         )
-    if conflicts.has_forks(database, table):
+    if forks.has_forks(database, table):
         sources.append(
             f"SELECT {collated} FROM {log.in_ranges('sync_new')} CROSS JOIN main.sync_keys_{n} AS k "
             f"WHERE o.table_no = {n} AND {same_native('k', table, 'o')}"
@@ -138,7 +138,7 @@ class _Contested:
 
 
 def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
-    table, forks = one.table, list[Fork]()
+    table, forked = one.table, list[Fork]()
     devices = log.device_ids(database)
     _create_final(database, table)
     batch: list[list[Value]] = []
@@ -147,7 +147,7 @@ def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
     for row in _contested_rows(database, table):
         image, fork = judge_of.outcome(row)
         if fork:
-            forks.append(fork)
+            forked.append(fork)
             if _is_overridden(fork, row.current):
                 one.overridden.append(fork.key)
         if same_image(image, row.current):
@@ -160,8 +160,8 @@ def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
             _add_final(database, table, batch)
             batch.clear()
     _add_final(database, table, batch)
-    conflicts.store(database, table, forks, devices)
-    one.opened.extend(pair for fork in forks for pair in fork.opened)
+    forks.store(database, table, forked, devices)
+    one.opened.extend(pair for fork in forked for pair in fork.opened)
 
 
 class _Judge:
@@ -197,7 +197,7 @@ class _Judge:
                 base = before(base, op, self._key)
             verdict = judge(base, operations, self._knows, self._key)
         except MissingParentError:  # or an insert replaced a live row, so its undoing did not give what stood there
-            base, operations = None, conflicts.history(self._database, self._whole, operations[0])
+            base, operations = None, forks.history(self._database, self._whole, operations[0])
             verdict = judge(base, operations, self._knows, self._key, is_whole=True)
         native = tuple(operations[0].values[i] for i in self.key_order)
         shown = None if verdict.image is None else verdict.image[: self._width]
@@ -224,22 +224,22 @@ def _contested_rows(database: Database, table: Table) -> Iterator[_Contested]:
         f"c CROSS JOIN {table.sql} AS t "
         f"WHERE {' AND '.join(f't.{c.keyed} = c.k{i}' for i, c in enumerate(table.key))} ORDER BY c.row"
     ))  # fmt: skip
-    forks = _Merge(iter(database.execute(
+    bases = _Merge(iter(database.execute(
         f"SELECT c.row, f.fork, f.base FROM temp.sync_contested_{n} AS c CROSS JOIN main.sync_keys_{n} "
         "AS k JOIN main.sync_forks AS f USING (fork) "
         f"WHERE {_same_native(table)} ORDER BY c.row"
     ).fetchall()))  # fmt: skip
     for row, group in groupby(_contested_operations(database, table), key=lambda found: found[0]):
-        image, known = current.at(row), forks.at(row)
+        image, known = current.at(row), bases.at(row)
         by_source: dict[str, dict[int, RowOperation]] = {"fork": {}, "old": {}, "new": {}}
         for _, source, *rest in group:
-            op = conflicts.row_operation(table, tuple(rest))
+            op = forks.row_operation(table, tuple(rest))
             by_source[source].setdefault(op.dot, op)
         listed, new = by_source["fork"], by_source["new"]
         yield _Contested(
             current=None if image is None else tuple(image),
             fork=known[0] if known else None,
-            base=conflicts.unpack_base(table, known[1]) if known else None,
+            base=forks.unpack_base(table, known[1]) if known else None,
             listed=list(listed.values()),
             old=[op for dot, op in by_source["old"].items() if dot not in listed and dot not in new],
             new=[op for dot, op in new.items() if dot not in listed],
@@ -248,7 +248,7 @@ def _contested_rows(database: Database, table: Table) -> Iterator[_Contested]:
 
 def _contested_operations(database: Database, table: Table) -> Iterator[tuple[Any, ...]]:
     """Yield (row, source, operation columns...) of contested rows, each row's in the total order."""
-    n, columns = table.number, conflicts.operation_columns(table)
+    n, columns = table.number, forks.operation_columns(table)
     same = same_native("c", table, "o")
 
     def of_ranges(ranges: str, source: str) -> str:

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from sqlite_sync import applier, capture, catalog, conflicts, log, reconciler, settler, tables, triggers, versions
+from sqlite_sync import (
+    applier,
+    capture,
+    catalog,
+    forks,
+    log,
+    reconciler,
+    settler,
+    tables,
+    triggers,
+    versions,
+)
 from sqlite_sync.codec import pack, pack_tree
 from sqlite_sync.database import LAWS, Database, resource, schema_names
 from sqlite_sync.errors import ConstraintError, SchemaError, TableError
@@ -40,7 +51,7 @@ def enable(database: Database, name: str) -> int:
         brought = reconciler.reconcile(database, table)
     else:
         _require_free_names(database, table)
-        conflicts.create_keys(database, table)
+        forks.create_keys(database, table)
         versions.create(database, table)
         catalog.note_columns(database, table)
         brought = _baseline(database, table)

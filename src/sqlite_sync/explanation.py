@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlite_sync import catalog, conflicts, log
+from sqlite_sync import catalog, conflicts, forks, log
 from sqlite_sync.codec import Row, Value
 from sqlite_sync.conflicts import Conflict
 from sqlite_sync.database import Database
@@ -53,13 +53,13 @@ def read(database: Database, table_name: str, key: Key) -> Explanation:
     """Tell the story of a row, given by its key: column name -> value, or the value where the key is one column."""
     table = _table(database, table_name)
     values = _key_values(table, key)
-    operations = conflicts.row_history(database, catalog.whole(database, table), values)
+    operations = forks.row_history(database, catalog.whole(database, table), values)
     if not operations:
         named = {column.name: value for column, value in zip(table.key, values, strict=True)}
         msg = f"the log of {database.path} knows no row {named!r} of {table.name}: check the key, and the types in it"
         raise TableError(msg)
     events = tuple(_events(database, table, operations))
-    fork = conflicts.fork_of(database, table, values)
+    fork = forks.fork_of(database, table, values)
     listed = [] if fork is None else conflicts.by_fork(database, [fork]).get(fork, [])
     return Explanation(table.name, events[-1].operation.row_pk, events, tuple(listed))
 
@@ -73,8 +73,8 @@ def _events(database: Database, table: Table, operations: Sequence[RowOperation]
         now = dict.fromkeys(_pairs(devices, step))
         yield Event(
             operation=log.one_operation(database, step.op.dot),
-            image=conflicts.named(table, step.images[step.op.dot]),
-            superseded=tuple(conflicts.id_of(devices, head) for head in step.superseded),
+            image=forks.named(table, step.images[step.op.dot]),
+            superseded=tuple(forks.id_of(devices, head) for head in step.superseded),
             opened=tuple(pair for pair in now if pair not in before),
             closed=tuple(pair for pair in before if pair not in now),
             is_head=step.op.dot in heads,
@@ -84,7 +84,7 @@ def _events(database: Database, table: Table, operations: Sequence[RowOperation]
 
 def _pairs(devices: Mapping[int, bytes], step: Step) -> list[bytes]:
     """Return the ids of the conflicts that stand after a step."""
-    return [conflicts.pair_id(devices, step.shown, other) for other in step.conflicting()]
+    return [forks.pair_id(devices, step.shown, other) for other in step.conflicting()]
 
 
 def _table(database: Database, name: str) -> Table:

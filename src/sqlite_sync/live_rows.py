@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlite_sync import conflicts, log
+from sqlite_sync import forks, log
 from sqlite_sync.codec import Row, Value
-from sqlite_sync.conflicts import Fork
 from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError
+from sqlite_sync.forks import Fork
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, ordinal_of, seq_of
 from sqlite_sync.tables import Table, commas, mark
@@ -45,26 +45,26 @@ class LiveRows:
     def named(self, table: Table, image: Row) -> LiveRow:
         """Return the row that has this image."""
         key = tuple(image[table.columns.index(column)] for column in table.key)
-        fork = conflicts.fork_of(self._database, table, key)
+        fork = forks.fork_of(self._database, table, key)
         if fork is None:
             fork = self._make_fork(table, key, image)
         return self._row(table, key, image, fork)
 
     def of_fork(self, table: Table, fork: int) -> LiveRow | None:
         """Return the row of a fork; None where its shown head is absent."""
-        base, operations = conflicts.loaded(self._database, table, fork)
-        image = conflicts.judged(base, operations, self._contexts, table).image
+        base, operations = forks.loaded(self._database, table, fork)
+        image = forks.judged(base, operations, self._contexts, table).image
         key = tuple(operations[0].values[table.columns.index(column)] for column in table.key)
         return None if image is None else self._row(table, key, image, fork)
 
     def fork_of_absent(self, table: Table, key: Row) -> int:
         """Return the fork of a row that is not there; it becomes one with its last operation."""
-        fork = conflicts.fork_of(self._database, table, key)
+        fork = forks.fork_of(self._database, table, key)
         return self._make_fork(table, key, None) if fork is None else fork
 
     def head(self, table: Table, key: Sequence[Value]) -> int | None:
         """Return the shown head of a row, present or not; None where it is no fork and was not touched lately."""
-        fork = conflicts.fork_of(self._database, table, key)
+        fork = forks.fork_of(self._database, table, key)
         return self._recent(table, key) if fork is None else self._shown(fork)
 
     def order(self, dot: int) -> Order:
@@ -137,18 +137,18 @@ class LiveRows:
 
     def _make_fork(self, table: Table, key: Row, image: Image) -> int:
         """Make a fork of a row that is none: its last operation, and the image before it."""
-        op = conflicts.read_operation(self._database, table, self._last(table, key))
+        op = forks.read_operation(self._database, table, self._last(table, key))
         base, operations = None, [op]
         try:
             if op.kind not in (Kind.RESOLVE, Kind.RESOLVE_DELETE):
                 base = before(image, op, table.key_indexes)
         except MissingParentError:
-            operations = conflicts.history(self._database, table, op)
+            operations = forks.history(self._database, table, op)
         verdict = judge(base, operations, self._contexts.knows, table.key_indexes, is_whole=True)
         native = tuple(op.values[table.columns.index(column)] for column in table.key)
         made = Fork(None, native, base, operations, verdict)
-        conflicts.store(self._database, table, [made], self._devices)
-        return conflicts.fork_of(self._database, table, native) or 0
+        forks.store(self._database, table, [made], self._devices)
+        return forks.fork_of(self._database, table, native) or 0
 
 
 def _key_is(name: str, key: Sequence[Value]) -> str:

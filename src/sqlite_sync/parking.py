@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlite_sync import app_triggers, conflicts, hanging, log, references, versions
+from sqlite_sync import app_triggers, conflicts, forks, hanging, log, references, versions
 from sqlite_sync.codec import Row
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConstraintError
@@ -203,7 +203,7 @@ def _stored(database: Database, tables: Sequence[Table]) -> list[tuple[int, int,
     rows = database.execute(
         "SELECT c.fork, f.table_no, c.kind, c.local_op FROM main.sync_conflicts AS c "
         "JOIN main.sync_forks AS f USING (fork) "
-        f"WHERE c.{conflicts.IS_PARKED} ORDER BY c.fork"
+        f"WHERE c.{forks.IS_PARKED} ORDER BY c.fork"
     )
     return [row for row in rows if row[1] in enabled]
 
@@ -240,7 +240,7 @@ def _recorded(database: Database, work: Survey) -> tuple[dict[bytes, Table], set
     """Return the records of parked rows, each with its table; and the forks that these rows are."""
     rows = database.execute(
         "SELECT c.conflict_id, f.table_no, f.fork FROM main.sync_conflicts AS c JOIN main.sync_forks AS f USING (fork) "
-        f"WHERE c.{conflicts.IS_PARKED}"
+        f"WHERE c.{forks.IS_PARKED}"
     ).fetchall()
     known = [(pair, work.tables[number], fork) for pair, number, fork in rows if number in work.tables]
     return {pair: table for pair, table, _ in known}, {fork for _, _, fork in known}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlite_sync import app_triggers, applier, capture, catalog, conflicts, log, triggers
+from sqlite_sync import app_triggers, applier, capture, catalog, forks, log, triggers
 from sqlite_sync.applier import Todo
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import TableError
@@ -36,17 +36,17 @@ def reconcile(database: Database, table: Table) -> int:
     held = database.execute("SELECT low, high FROM main.sync_held WHERE table_no = ?", (table.number,)).fetchall()
     appeared = [(i, c) for i, c in enumerate(table.columns) if fold(c.name) in held_columns]
     if appeared:
-        conflicts.rebase(database, table)
+        forks.rebase(database, table)
     replay(database, table, held)
     if appeared:
         _fill(database, table, appeared)
     catalog.note_columns(database, table)
-    conflicts.renew_images(database, table)
+    forks.renew_images(database, table)
     differences = compare(database, table)
     if differences:
         author = _author(database, held, differences) if held else None
         _append(database, table, author)
-        if author is not None and conflicts.has_forks(database, table):  # an author of its own is not settled later
+        if author is not None and forks.has_forks(database, table):  # an author of its own is not settled later
             written = (dot_number(author, 1), dot_number(author, differences))
             applier.apply(database, [table], Todo(new=[written], only_forks=True))
     database.execute("DROP TABLE temp.sync_difference")
@@ -60,7 +60,7 @@ def judge_forks(database: Database, name: str) -> None:
     """Judge all forks of a reconciled table: some of their operations may only have been listed so far."""
     entry = catalog.entry(database, name)
     table = catalog.shape(database, entry) if entry else None
-    if table and conflicts.has_forks(database, table):
+    if table and forks.has_forks(database, table):
         applier.apply(database, [table], Todo(new=log.ranges_after(log.clock(database), {}), only_forks=True))
 
 
@@ -90,7 +90,7 @@ def replay(database: Database, table: Table, held: Sequence[tuple[int, int]] = (
             f"WHERE o.table_no = {table.number}{skipped} ORDER BY {in_row_order}"
         )
         _judge_forks(database, table)
-        if conflicts.has_forks(database, table):  # local writes since the last settling are judged by the next one
+        if forks.has_forks(database, table):  # local writes since the last settling are judged by the next one
             database.execute(
                 f"{step} FROM main.sync_operations AS o {log.AUTHOR} JOIN main.sync_keys_{table.number} AS k ON "
                 f"{same_native('k', table, 'o')} WHERE o.op > (SELECT settled_seq FROM main.sync_state) AND "
@@ -132,12 +132,12 @@ def _stepping(database: Database, table: Table) -> Iterator[str]:
 def _judge_forks(database: Database, table: Table) -> None:
     """Put the rows right on which concurrent operations make the last one of the total order the wrong one."""
     name, contexts = f"temp.sync_replay_{table.number}", Contexts(database)
-    forks = database.execute(
+    found = database.execute(
         "SELECT fork, is_parked FROM main.sync_forks WHERE table_no = ?", (table.number,)
     ).fetchall()
-    for fork, is_parked in forks:
-        base, operations = conflicts.loaded(database, table, fork)
-        image = None if is_parked else conflicts.judged(base, operations, contexts, table).image
+    for fork, is_parked in found:
+        base, operations = forks.loaded(database, table, fork)
+        image = None if is_parked else forks.judged(base, operations, contexts, table).image
         key = [operations[0].values[i] for i in map(table.columns.index, table.key)]
         same_key = " AND ".join(f"k{i} = {mark(value)}" for i, value in enumerate(key))
         database.execute(f"DELETE FROM {name} WHERE {same_key}", key)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlite_sync import catalog, conflicts, log, parking, settler, triggers
+from sqlite_sync import catalog, conflicts, forks, log, parking, settler, triggers
 from sqlite_sync.codec import Value, same
 from sqlite_sync.conflicts import Conflict, Images
 from sqlite_sync.database import Database
@@ -50,8 +50,8 @@ def _held(database: Database, table: Table, fork: int, head: int) -> dict[str, V
     whole = catalog.whole(database, table)
     if len(whole.columns) == len(table.columns):
         return {}
-    _, listed = conflicts.loaded(database, whole, fork)
-    operations = conflicts.history(database, whole, listed[0])
+    _, listed = forks.loaded(database, whole, fork)
+    operations = forks.history(database, whole, listed[0])
     verdict = judge(None, operations, Contexts(database).knows, whole.key_indexes, is_whole=True)
     image = verdict.images[head] or ()
     pairs = zip(whole.columns, image, strict=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlite_sync import applier, capture, catalog, conflicts, log, reconciler
+from sqlite_sync import applier, capture, catalog, forks, log, reconciler
 from sqlite_sync.applier import Todo
 from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError
@@ -63,7 +63,7 @@ def _list(database: Database, numbers: set[int]) -> None:
     wanted = numbers & _forked(database)
     for entry in catalog.entries(database) if wanted else ():
         if entry.number in wanted:
-            conflicts.list_unsettled(database, entry)
+            forks.list_unsettled(database, entry)
 
 
 def _forked(database: Database) -> set[int]:

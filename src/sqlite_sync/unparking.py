@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlite_sync import applier, catalog, conflicts, log, parking, resolver, settler
+from sqlite_sync import applier, catalog, conflicts, forks, log, parking, resolver, settler
 from sqlite_sync.codec import Row, Value
 from sqlite_sync.conflicts import Conflict
 from sqlite_sync.database import Database
@@ -69,7 +69,7 @@ def _bring_back(database: Database, conflict: Conflict, loss: int) -> None:
     number = database.one("SELECT table_no FROM main.sync_operations WHERE op = ?", (loss,))
     [parent] = [table for table in catalog.enabled(database) if table.number == number]
     rows = LiveRows(database, Contexts(database), has_ranges=False)
-    op = conflicts.read_operation(database, parent, loss)
+    op = forks.read_operation(database, parent, loss)
     key: Row = tuple(op.values[parent.columns.index(column)] for column in parent.key)
     if op.kind != Kind.DELETE:
         why = "stands in conflict itself" if op.kind in (Kind.INSERT, Kind.UPDATE) else "was deleted by a resolution"

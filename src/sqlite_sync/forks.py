@@ -1,0 +1,310 @@
+"""Rows with more than one head: their operations, their images, and the open conflicts.
+
+A fork keeps the image before its first listed operation, and its operations from there on, so that a row is judged
+without reading the whole log. Forks stay after their conflict is closed: an operation written without knowing the
+resolution may still come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from sqlite_sync import catalog, log, versions
+from sqlite_sync.codec import Row, Value, pack_image, same, unpack_image
+from sqlite_sync.database import Database
+from sqlite_sync.log import Contexts
+from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, ordinal_of, seq_of
+from sqlite_sync.tables import Column, Table, commas, literal, logged, mark
+from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Verdict, conflict_kind, judge
+
+IS_PARKED = f"kind IN ({commas(map(literal, PARKED_KINDS))})"
+_BATCH = 500  # parameters of one statement
+
+
+@dataclass(slots=True)
+class Fork:
+    """A fork as it is to be stored; `number` is None for a new one."""
+
+    number: int | None
+    key: Row
+    base: Image
+    operations: Sequence[RowOperation]
+    verdict: Verdict
+    opened: list[tuple[bytes, int, int]] = field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its heads have different images."""
+        return next(self.verdict.conflicting(), None) is not None
+
+
+def create_keys(database: Database, table: Table) -> None:
+    """Make the table that finds forks by their native key."""
+    columns = commas(f"k{i} {c.affinity} COLLATE {c.collation} NOT NULL" for i, c in enumerate(table.key))
+    names = commas(f"k{i}" for i in range(len(table.key)))
+    database.execute(
+        f"CREATE TABLE main.sync_keys_{table.number} ({columns}, fork INTEGER NOT NULL, "
+        f"PRIMARY KEY ({names})) WITHOUT ROWID"
+    )
+
+
+def has_forks(database: Database, table: Table) -> bool:
+    """Tell whether any row of a table is a fork."""
+    return bool(database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE table_no = ?)", (table.number,)))
+
+
+def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapping[int, bytes]) -> None:
+    """Store judged forks and their open conflicts; `opened` of each gets its new ones: (conflict id, local, remote)."""
+    before = _stored(database, forks)
+    database.executemany("DELETE FROM main.sync_conflicts WHERE conflict_id = ?", [(pair,) for pair in before])
+    versions.remove(database, table, before)
+    _store_heads(database, table, forks)
+    found: list[tuple[Any, ...]] = []
+    images: list[tuple[bytes, Sequence[Image]]] = []
+    for fork in forks:
+        verdict = fork.verdict
+        for other in verdict.conflicting():
+            pair = pair_id(devices, verdict.shown, other)
+            kind, differing = conflict_kind(verdict.shown, other, verdict.images), _differing(table, verdict, other)
+            found.append((pair, fork.number, kind, verdict.shown.dot, other.dot, differing))
+            images.append((pair, _versions(table, verdict, other)))
+            if pair not in before:
+                fork.opened.append((pair, verdict.shown.dot, other.dot))
+    database.executemany("INSERT INTO main.sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", found)
+    versions.put(database, table, images)
+
+
+def _stored(database: Database, forks: Sequence[Fork]) -> set[bytes]:
+    """Return the ids of the open conflicts between versions of these rows."""
+    select = f"SELECT conflict_id FROM main.sync_conflicts WHERE fork = ? AND NOT {IS_PARKED}"
+    known = [fork.number for fork in forks if fork.number is not None]
+    return {pair for number in known for (pair,) in database.execute(select, (number,))}
+
+
+def _store_heads(database: Database, table: Table, forks: Sequence[Fork]) -> None:
+    """Store everything about forks but their conflicts; new ones get their number."""
+    known, new = [f for f in forks if f.number is not None], [f for f in forks if f.number is None]
+    number: int = database.one("SELECT coalesce(max(fork), 0) FROM main.sync_forks")
+    for fork in new:
+        fork.number = number = number + 1
+    insert = "INSERT INTO main.sync_forks (base, shown, is_open, fork, table_no, is_parked) VALUES (?, ?, ?, ?, {}, 0)"
+    for sql, some in (
+        (insert.format(table.number), new),
+        ("UPDATE main.sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", known),
+    ):
+        rows = [(pack_base(table, f.base), f.verdict.shown.dot, f.is_open, f.number) for f in some]
+        database.executemany(sql, rows)
+    for marks, group in groupby(new, key=lambda fork: commas(map(mark, fork.key))):
+        keys = [(*fork.key, fork.number) for fork in group]
+        database.executemany(f"INSERT INTO main.sync_keys_{table.number} VALUES ({marks}, ?)", keys)
+    database.executemany(
+        "INSERT INTO main.sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
+        [(fork.number, op.dot) for fork in forks for op in fork.operations],
+    )
+
+
+def list_unsettled(database: Database, entry: catalog.Entry) -> None:
+    """List what this device wrote since the last settling with the forks of a table, without a look at it."""
+    same_key = " AND ".join(f"k.k{i} = o.v{entry.columns.index(name)}" for i, name in enumerate(entry.key))
+    database.execute(
+        f"INSERT INTO main.sync_fork_operations SELECT k.fork, o.op FROM main.sync_operations AS o NOT INDEXED "
+        f"JOIN main.sync_keys_{entry.number} AS k ON {same_key} "
+        "WHERE o.op > (SELECT settled_seq FROM main.sync_state) AND o.table_no = ? ON CONFLICT DO NOTHING",
+        (entry.number,),
+    )
+
+
+def renew_images(database: Database, table: Table) -> None:
+    """Make the table of images and its view anew, as the table's shape asks for."""
+    versions.create(database, table)
+    devices, contexts = log.device_ids(database), Contexts(database)
+    whole = catalog.whole(database, table)
+    recorded = {pair for (pair,) in database.execute("SELECT conflict_id FROM main.sync_conflicts")}
+    for _, base, operations in loaded_all(database, whole, open_forks(database, table)):
+        verdict = judged(base, operations, contexts, whole)
+        for other in verdict.conflicting():
+            pair = pair_id(devices, verdict.shown, other)
+            if pair not in recorded:  # one of its operations was only listed: judging the fork records it
+                continue
+            versions.put(database, table, [(pair, _versions(table, verdict, other))])
+            database.execute(
+                "UPDATE main.sync_conflicts SET differing = ? WHERE conflict_id = ?",
+                (_differing(table, verdict, other), pair),
+            )
+    for fork, pair, local in database.execute(
+        f"SELECT fork, c.conflict_id, c.local_op FROM main.sync_conflicts AS c JOIN main.sync_forks USING (fork) "
+        f"WHERE c.{IS_PARKED} AND table_no = ?",
+        (table.number,),
+    ).fetchall():
+        standing = "SELECT fork FROM main.sync_forks WHERE shown = ? AND table_no = ? AND NOT is_parked"
+        other = database.one(standing, (local, table.number))
+        beside = None if other is None else _shown_image(database, table, other, contexts)
+        versions.put(database, table, [(pair, (None, beside, _shown_image(database, table, fork, contexts)))])
+
+
+def _shown_image(database: Database, table: Table, fork: int, contexts: Contexts) -> Image:
+    base, operations = loaded(database, table, fork)
+    return judged(base, operations, contexts, table).image
+
+
+def _versions(table: Table, verdict: Verdict, other: RowOperation) -> Sequence[Image]:
+    images = verdict.base_of((verdict.shown, other)), verdict.image, verdict.images[other.dot]
+    return [None if image is None else image[: len(table.columns)] for image in images]
+
+
+def _differing(table: Table, verdict: Verdict, other: RowOperation) -> str:
+    """List the log positions of the columns in which two live versions differ."""
+    local, remote = verdict.image or (), verdict.images[other.dot] or ()
+    values = zip(table.columns, local, remote, strict=False)
+    return " ".join(str(column.position) for column, one, another in values if not same(one, another))
+
+
+def pack_base(table: Table, image: Image) -> bytes | None:
+    """Encode the base image of a fork."""
+    if image is None:
+        return None
+    return pack_image({c.position: value for c, value in zip(table.columns, image, strict=True)})
+
+
+def unpack_base(table: Table, packed: bytes | None) -> Image:
+    """Decode the base image of a fork, for the columns that the table has now."""
+    if packed is None:
+        return None
+    image = unpack_image(packed)
+    return tuple(image.get(column.position) for column in table.columns)
+
+
+def loaded(database: Database, table: Table, fork: int) -> tuple[Image, list[RowOperation]]:
+    """Read a fork: its base image, and its operations in the total order."""
+    base = database.one("SELECT base FROM main.sync_forks WHERE fork = ?", (fork,))
+    rows = database.execute(
+        f"SELECT {operation_columns(table)} FROM main.sync_fork_operations AS f "
+        f"JOIN main.sync_operations AS o ON o.op = f.op "
+        f"{log.AUTHOR} WHERE f.fork = ? ORDER BY {log.TOTAL_ORDER}",
+        (fork,),
+    )
+    return unpack_base(table, base), [row_operation(table, row) for row in rows]
+
+
+def loaded_all(
+    database: Database, table: Table, forks: Sequence[int]
+) -> Iterator[tuple[int, Image, list[RowOperation]]]:
+    """Read these forks: number, base image, operations in the total order."""
+    for some in batches(forks):
+        rows = database.execute(
+            f"SELECT f.fork, s.base, {operation_columns(table)} FROM main.sync_fork_operations AS f "
+            f"JOIN main.sync_forks AS s USING (fork) JOIN main.sync_operations AS o ON o.op = f.op {log.AUTHOR} "
+            f"WHERE f.fork IN ({commas('?' * len(some))}) ORDER BY f.fork, {log.TOTAL_ORDER}",
+            some,
+        ).fetchall()
+        for fork, group in groupby(rows, key=lambda row: row[0]):
+            own = list(group)
+            yield fork, unpack_base(table, own[0][1]), [row_operation(table, row[2:]) for row in own]
+
+
+def open_forks(database: Database, table: Table) -> list[int]:
+    """List the forks of a table that are in conflict."""
+    rows = database.execute("SELECT fork FROM main.sync_forks WHERE table_no = ? AND is_open", (table.number,))
+    return [fork for (fork,) in rows]
+
+
+def read_operation(database: Database, table: Table, dot: int) -> RowOperation:
+    """Read one operation as its row sees it."""
+    row = database.execute(
+        f"SELECT {operation_columns(table)} FROM main.sync_operations AS o {log.AUTHOR} WHERE o.op = ?", (dot,)
+    ).fetchone()
+    return row_operation(table, row)
+
+
+def history(database: Database, table: Table, op: RowOperation) -> list[RowOperation]:
+    """Read all operations of the row of `op`; this scans the log."""
+    return row_history(database, table, [op.values[table.columns.index(column)] for column in table.key])
+
+
+def row_history(database: Database, table: Table, keys: Sequence[Value]) -> list[RowOperation]:
+    """Read all operations of a row; this scans the log."""
+    where = " AND ".join(
+        f"o.{c.new} = {mark(value)} COLLATE {c.collation}" for c, value in zip(table.key, keys, strict=True)
+    )
+    rows = database.execute(
+        f"SELECT {operation_columns(table)} FROM main.sync_operations AS o {log.AUTHOR} "
+        f"WHERE o.table_no = {table.number} AND {where} ORDER BY {log.TOTAL_ORDER}",
+        keys,
+    )
+    return [row_operation(table, row) for row in rows]
+
+
+def judged(base: Image, operations: Sequence[RowOperation], contexts: Contexts, table: Table) -> Verdict:
+    """Judge a stored fork, as it was judged when it was stored."""
+    try:
+        return judge(base, operations, contexts.knows, table.key_indexes)
+    except MissingParentError:
+        return judge(base, operations, contexts.knows, table.key_indexes, is_whole=True)
+
+
+def rebase(database: Database, table: Table) -> None:
+    """Let every fork of a table start from its row's beginning, where columns appeared that its base does not have."""
+    for (fork,) in database.execute("SELECT fork FROM main.sync_forks WHERE table_no = ?", (table.number,)).fetchall():
+        _, operations = loaded(database, table, fork)
+        database.execute("UPDATE main.sync_forks SET base = NULL WHERE fork = ?", (fork,))
+        database.executemany(
+            "INSERT INTO main.sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
+            [(fork, op.dot) for op in history(database, table, operations[0])],
+        )
+
+
+def operation_columns(table: Table) -> str:
+    """Render the columns of the log and of `sync_devices` that `row_operation` reads."""
+    values = map(logged_value, table.columns)
+    return commas(["o.op", "o.kind", "o.base", "o.hlc", "d.device_id", *values, *(f"o.{c.old}" for c in table.columns)])
+
+
+def logged_value(column: Column) -> str:
+    """Render the value that an operation writes; in an image that is older than the column, what stands for it."""
+    return f"iif(o.kind = {Kind.UPDATE:d}, o.{column.new}, {logged(column)})" if column.fill else f"o.{column.new}"
+
+
+def row_operation(table: Table, row: tuple[Any, ...]) -> RowOperation:
+    """Make the value that a row is judged by."""
+    op, kind, base, hlc, device_id, *values = row
+    width = len(table.columns)
+    return RowOperation(
+        dot=op,
+        kind=Kind(kind),
+        base=base,
+        order=(hlc, device_id, seq_of(op)),
+        values=tuple(values[:width]),
+        old=tuple(values[width:]),
+    )
+
+
+def named(table: Table, image: Image) -> dict[str, Value] | None:
+    """Give an image its column names; columns that only other devices have stand behind the table's own, without."""
+    if image is None:
+        return None
+    return {column.name: value for column, value in zip(table.columns, image, strict=False)}
+
+
+def pair_id(devices: Mapping[int, bytes], one: RowOperation, other: RowOperation) -> bytes:
+    """Return the id of the conflict between two heads."""
+    return conflict_id(id_of(devices, one), id_of(devices, other))
+
+
+def id_of(devices: Mapping[int, bytes], op: RowOperation) -> bytes:
+    """Return an operation's op id."""
+    return op_id(devices[ordinal_of(op.dot)], seq_of(op.dot))
+
+
+def fork_of(database: Database, table: Table, key: Sequence[Value]) -> int | None:
+    """Return the fork that a row is, if it is one."""
+    same = " AND ".join(f"k{i} = {mark(value)}" for i, value in enumerate(key))
+    fork: int | None = database.one(f"SELECT fork FROM main.sync_keys_{table.number} WHERE {same}", key)
+    return fork
+
+
+def batches(things: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Cut what a statement is asked for into pieces that fit its parameters."""
+    return (things[start : start + _BATCH] for start in range(0, len(things), _BATCH))
