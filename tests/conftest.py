@@ -32,6 +32,26 @@ def tick() -> None:
         pass
 
 
+class Turns:
+    """Whoever writes after another device has a later clock, however fast the machine is."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, int] = ("", 0)
+
+    def watch(self, engine: SyncEngine) -> None:
+        """Wait, before a statement that writes, until the clock has gone on since another device wrote."""
+        name = str(engine.path)
+
+        def before(statement: str) -> None:
+            if statement.lstrip()[:6].upper() in ("INSERT", "UPDATE", "DELETE", "REPLAC"):
+                writer, written_ns = self._last
+                while writer != name and time.time_ns() < written_ns + 2_000_000:
+                    pass
+                self._last = (name, time.time_ns())
+
+        engine.connection.set_trace_callback(before)
+
+
 def set_clock(engine: SyncEngine, now_ms: int) -> None:
     """Let an engine's connection believe that it is another time."""
     engine.connection.create_function("julianday", 1, lambda _: 2440587.5 + now_ms / 86_400_000)
@@ -56,10 +76,12 @@ def rows(engine: SyncEngine, table: str = "todos") -> list[tuple[object, ...]]:
 def make(tmp_path: Path) -> Iterator[MakeEngine]:
     """Make initialized engines, each on a file of its own with the given schema and enabled tables."""
     engines: list[SyncEngine] = []
+    turns = Turns()
 
     def make_engine(name: str = "a", schema: str = TODOS, tables: tuple[str, ...] = ("todos",)) -> SyncEngine:
         engine = SyncEngine(tmp_path / f"{name}.db")
         engines.append(engine)
+        turns.watch(engine)
         engine.initialize()
         engine.connection.executescript(schema)
         for table in tables:
