@@ -487,6 +487,64 @@ def test_capture_goes_on_after_rows_were_parked(make: MakeEngine) -> None:
     assert [engine.status().tables[0].problem for engine in (a, b)] == [None, None]
 
 
+RELATED = (
+    "CREATE TABLE parents (id TEXT PRIMARY KEY, name UNIQUE);"
+    "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents, x)"
+)
+
+
+def parked_with_children(make: MakeEngine) -> tuple[SyncEngine, SyncEngine]:
+    """Make two devices on which a parent is parked, and its child with it."""
+    a, b = (make(name, RELATED, NAMES) for name in "ab")
+    for engine in (a, b):
+        name = engine.path.stem
+        run(engine, f"INSERT INTO parents VALUES ('p{name}', 1)", f"INSERT INTO t VALUES ('{name}', 'p{name}', 0)")
+    exchange(a, b)
+    assert len(kinds(a)) == 2
+    return a, b
+
+
+@pytest.mark.parametrize("verb", ["status", "generate", "import", "conflicts", "reconcile", "disable"])
+def test_two_tables_that_change_while_rows_are_parked_are_both_mended(make: MakeEngine, verb: str) -> None:
+    a, b = parked_with_children(make)
+    bundle = b.generate_bundle(a.device_id, b.path.with_name("y.bundle"), acknowledge=True)
+    assert bundle is not None
+    for engine in (a, b):
+        run(engine, "ALTER TABLE parents ADD COLUMN n", "ALTER TABLE t ADD COLUMN m")
+    run(a, "UPDATE parents SET n = 'new'", "INSERT INTO t VALUES ('more', 'pb', 1, 'uncaptured')")
+    {
+        "status": a.status,
+        "generate": lambda: a.generate_bundle(b.device_id, a.path.with_name("x.bundle")),
+        "import": lambda: a.import_bundle(bundle),
+        "conflicts": a.get_unresolved_conflicts,
+        "reconcile": lambda: a.reconcile("parents"),
+        "disable": lambda: a.disable_sync_for_table("parents"),
+    }[verb]()
+    if verb == "disable":
+        a.enable_sync_for_table("parents")
+    exchange(a, b)
+
+    assert both(a, b, "parents") == [("pb", 1, "new")]
+    assert both(a, b) == [("b", "pb", 0, None), ("more", "pb", 1, "uncaptured")]
+    assert len(kinds(a)) == 2
+
+
+@pytest.mark.parametrize("verb", ["enable", "reconcile"])
+def test_what_one_verb_mends_hides_no_other_table_that_is_broken(make: MakeEngine, verb: str) -> None:
+    a, b = parked_with_children(make)
+    a.disable_sync_for_table("parents")
+    triggers = a.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 't'")
+    for (name,) in triggers.fetchall():
+        a.connection.execute(f"DROP TRIGGER {name}")
+    run(a, "UPDATE t SET x = 'uncaptured'")
+    if verb == "reconcile":
+        a.reconcile()
+    a.enable_sync_for_table("parents")
+    exchange(a, b)
+
+    assert both(a, b) == [("b", "pb", "uncaptured")]
+
+
 # Resolution
 
 

@@ -66,8 +66,13 @@ def _apply(database: Database, tables: Sequence[Table], todo: Todo, *, is_thorou
 
 
 def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, Row]]) -> None:
-    """Let constraints have their say; rows of any enabled table may have to go, or come back."""
-    enabled = catalog.enabled(database)
+    """Let constraints have their say; rows of any enabled table may have to go, or come back.
+
+    Not of one whose capture is broken: its triggers must not be put back before it is reconciled, which tries again.
+    """
+    applied = {one.table.number for one in plans}
+    every = catalog.enabled(database)
+    enabled = [table for table in every if table.number in applied or capture.problem(database, table) is None]
     work = parking.survey(database, enabled, refused)
     if work is None:
         return
