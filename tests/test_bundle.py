@@ -733,6 +733,17 @@ def test_when_writing_fails_the_old_file_stays_and_no_new_one_comes(target: Sync
     assert {entry.name for entry in tmp_path.iterdir()} == names
 
 
+def test_no_other_database_is_replaced(target: SyncEngine, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE only_copy (x)")
+    before = other.read_bytes()
+    with pytest.raises(BundleError, match="a database that is no bundle is there"):
+        target.generate_bundle(None, other)
+    assert other.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir() if "other" in path.name) == ["other.db"]
+
+
 def test_what_stood_at_the_target_is_replaced_as_a_whole(target: SyncEngine, tmp_path: Path) -> None:
     path = tmp_path / "for-peer.bundle"
     path.write_bytes(bytes(10_000_000))

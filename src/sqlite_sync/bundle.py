@@ -27,6 +27,7 @@ from sqlite_sync.tables import commas
 
 FORMAT = 1
 APPLICATION_ID = 0x53594E43  # "SYNC"
+_APPLICATION_ID_AT = 68  # in the header of a SQLite file
 MAGIC = b"sqlite-sync 001\n"
 SQLITE_MAGIC = b"SQLite format 3\x00"
 _DIGEST_BYTES = 32
@@ -159,6 +160,9 @@ def created(target: Path) -> Iterator[Path]:
         if target.exists() and not target.is_file():  # the rename would put a file in a device's place
             msg = f"cannot write {target}: what is there is no ordinary file; give the bundle another name"
             raise BundleError(msg)
+        if _is_database(target):
+            msg = f"cannot write {target}: a database that is no bundle is there; give the bundle another name"
+            raise BundleError(msg)
         part.touch(exist_ok=False)
         yield part
         _seal(part)
@@ -171,6 +175,15 @@ def created(target: Path) -> Iterator[Path]:
         for leftover in (part, part.with_name(part.name + "-journal")):
             with suppress(OSError):
                 leftover.unlink(missing_ok=True)
+
+
+def _is_database(path: Path) -> bool:
+    """Tell whether a file is a SQLite database of somebody's, which may have no other copy."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        head = file.read(_APPLICATION_ID_AT + 4)
+    return head.startswith(b"SQLite format 3\0") and head[_APPLICATION_ID_AT:] != APPLICATION_ID.to_bytes(4, "big")
 
 
 def _seal(path: Path) -> None:
