@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from io import BufferedIOBase
@@ -52,11 +52,17 @@ class DeviceRange:
 
 @dataclass(frozen=True, slots=True)
 class TableDescription:
-    """A table in a bundle: column names by position, key columns in key order."""
+    """A table in a bundle: column names and places in the key, by position."""
 
     number: int
     name: str
     columns: tuple[tuple[str, int], ...]
+    mapped: Mapping[int, int] = field(default_factory=dict)  # the table whose rows a column numbers, by position
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether its rows are named by the device where they were born, and their number there."""
+        return len(self.key) == 1 and self.mapped.get(self.key[0]) == self.number
 
     @property
     def key(self) -> tuple[int, ...]:
@@ -93,13 +99,15 @@ class Part:
     name: str
     width: int
     is_inserts: bool = False
+    mapped: Collection[int] = ()  # positions of columns that number rows
 
     @property
     def columns(self) -> list[str]:
-        """Its columns, as they are called in the log too."""
+        """Its columns, as the log calls them; behind them those that say where the numbered rows were born."""
         if self.is_inserts:
-            return ["op", "hlc", *(f"v{i}" for i in range(self.width))]
-        return ["op", "kind", "base", "hlc", *(f"{side}{i}" for i in range(self.width) for side in "vo")]
+            return ["op", "hlc", *(f"v{i}" for i in range(self.width)), *(f"b{i}" for i in self.mapped)]
+        values = [f"{side}{i}" for i in range(self.width) for side in "vo"]
+        return ["op", "kind", "base", "hlc", *values, *(f"{side}{i}" for i in self.mapped for side in "ba")]
 
     @property
     def sql(self) -> str:
@@ -125,8 +133,11 @@ def range_of(part: Part, schema: str = "main") -> str:
 
 def parts(table: TableDescription) -> tuple[Part, Part]:
     """Return the two tables of operations of a described table."""
-    width = len(table.columns)
-    return Part(f"inserts_{table.number}", width, is_inserts=True), Part(f"operations_{table.number}", width)
+    width, mapped = len(table.columns), sorted(table.mapped)
+    return (
+        Part(f"inserts_{table.number}", width, is_inserts=True, mapped=mapped),
+        Part(f"operations_{table.number}", width, mapped=mapped),
+    )
 
 
 def schema(tables: Iterable[TableDescription]) -> list[str]:

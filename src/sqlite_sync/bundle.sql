@@ -36,5 +36,6 @@ CREATE TABLE columns (
     position  INTEGER NOT NULL,
     name      TEXT NOT NULL,
     key_place INTEGER NOT NULL,           -- 1, 2, ... in the primary key; 0 outside it
+    mapped    INTEGER,                    -- the table whose rows its integers number; NULL: they stand for themselves
     PRIMARY KEY (table_no, position)
 ) WITHOUT ROWID;

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlite_sync import bundle
+from sqlite_sync.births import is_counted
 from sqlite_sync.bundle import APPLICATION_ID, FORMAT, DeviceRange, Header, Part, TableDescription
 from sqlite_sync.clock import MAX_HLC, MAX_SEQ
 from sqlite_sync.codec import decode_text
@@ -154,9 +155,12 @@ class _Check:
 
     def _tables(self) -> tuple[TableDescription, ...]:
         columns: dict[int, list[tuple[str, int]]] = {}
-        for number, position, name, place in self._all(
-            "SELECT table_no, position, name, key_place FROM columns ORDER BY table_no, position"
+        mapped: dict[int, dict[int, int]] = {}
+        for number, position, name, place, parent in self._all(
+            "SELECT table_no, position, name, key_place, mapped FROM columns ORDER BY table_no, position"
         ):
+            if parent is not None:
+                mapped.setdefault(number, {})[position] = parent
             own = columns.setdefault(number, [])
             self.require(position == len(own) and len(own) < MAX_COLUMNS, "column positions have gaps")
             self.require(
@@ -166,9 +170,13 @@ class _Check:
         found = self._all("SELECT table_no, name FROM tables ORDER BY table_no")
         self.require(all(isinstance(number, int) for number in columns), "a table has no number")
         self.require([number for number, _ in found] == sorted(columns), "tables and columns do not match")
-        described = tuple(TableDescription(number, name, tuple(columns[number])) for number, name in found)
+        described = tuple(
+            TableDescription(number, name, tuple(columns[number]), mapped.get(number, {})) for number, name in found
+        )
+        numbered = {table.number for table in described if table.is_mapped}
         for table in described:
             self._table(table)
+            self.require(numbered.issuperset(table.mapped.values()), f"{table.name} numbers rows of no mapped table")
         self.require(len({fold(table.name) for table in described}) == len(described), "a table is described twice")
         return described
 
@@ -247,6 +255,7 @@ class _Check:
             f"SELECT count(*), count({part.read('base')}) FROM d CROSS JOIN {part.name} AS b "
             f"ON b.op > d.after AND b.op <= d.last WHERE {' AND '.join(tests)}"
         )
+        self._births(table, part)
         [(total,)] = self._all(f"SELECT count(*) FROM {part.name}")
         self.require(valid == total, f"an operation on {table.name} is malformed, or outside its range or its clock")
         if bases:
@@ -257,6 +266,20 @@ class _Check:
             )
             self.require(not strange, f"an operation on {table.name} has a base that its source does not hold")
         return int(total)
+
+
+    def _births(self, table: TableDescription, part: Part) -> None:
+        """Check that a birth names a device and a number, and that a number which is no birth's is none of a counter."""
+        pairs = [(f"b.v{i}", f"b.b{i}") for i in part.mapped]
+        pairs += [] if part.is_inserts else [(f"b.o{i}", f"b.a{i}") for i in part.mapped]
+        listed = "(SELECT ordinal FROM devices)"
+        wrong = " OR ".join(
+            f"iif({birth} IS NULL, {is_counted(value)}, NOT {is_counted(value)} OR typeof({birth}) <> 'integer' "
+            f"OR {birth} NOT IN {listed})"
+            for value, birth in pairs
+        )
+        strange = wrong and self._all(f"SELECT 1 FROM {part.name} AS b WHERE {wrong} LIMIT 1")
+        self.require(not strange, f"an operation on {table.name} names a row that cannot be")
 
 
 def _is_id(value: object) -> bool:

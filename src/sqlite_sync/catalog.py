@@ -6,7 +6,7 @@ need not exist here: operations that a peer sent for it are kept until it does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlite_sync import tables
@@ -17,13 +17,27 @@ from sqlite_sync.tables import Column, Table, fold
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A table of the catalogue: its column names by position, and its key column names in key order."""
+    """A table of the catalogue: its column names by position, and its key column names in key order.
+
+    `mapped` says by position which table's rows a column's integers number; None where they stand for themselves.
+    """
 
     number: int
     name: str
     is_enabled: bool
     columns: tuple[str, ...]
     key: tuple[str, ...]
+    mapped: tuple[int | None, ...] = ()
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether its rows are named by the device where they were born, and their number there."""
+        return len(self.key) == 1 and self.numbers.get(self.columns.index(self.key[0])) == self.number
+
+    @property
+    def numbers(self) -> dict[int, int]:
+        """The mapped columns: the table that each one numbers, by position."""
+        return {position: number for position, number in enumerate(self.mapped) if number is not None}
 
 
 def entries(database: Database) -> list[Entry]:
@@ -78,7 +92,7 @@ def register(database: Database, name: str, columns: Sequence[tuple[str, int]]) 
     """Make sure that a table and its columns, given as (name, place in the key), have numbers."""
     known = entry(database, name)
     if known is None:
-        database.execute("INSERT INTO main.sync_tables (name, is_enabled) VALUES (?, 0)", (name,))
+        database.execute("INSERT INTO main.sync_tables (name, is_enabled, top) VALUES (?, 0, 0)", (name,))
         number: int = database.one("SELECT table_no FROM main.sync_tables WHERE name = ?", (name,))
         present: tuple[str, ...] = ()
     else:
@@ -97,6 +111,12 @@ def register(database: Database, name: str, columns: Sequence[tuple[str, int]]) 
         known is not None and known.is_enabled,
         *_columns(database, number),
     )
+
+
+def mapped(database: Database) -> list[int]:
+    """Return the numbers of all mapped tables."""
+    rows = database.execute("SELECT table_no FROM main.sync_columns WHERE key_place = 1 AND mapped = table_no")
+    return [number for (number,) in rows.fetchall()]
 
 
 def set_enabled(database: Database, number: int, *, is_enabled: bool) -> None:
@@ -131,11 +151,20 @@ def _width(database: Database, number: int) -> int:
     return width
 
 
-def _columns(database: Database, number: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _columns(database: Database, number: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int | None, ...]]:
     rows = database.execute(
-        "SELECT name, key_place FROM main.sync_columns WHERE table_no = ? ORDER BY position", (number,)
+        "SELECT name, key_place, mapped FROM main.sync_columns WHERE table_no = ? ORDER BY position", (number,)
     ).fetchall()
-    return tuple(name for name, _ in rows), tuple(_in_key_order(rows))
+    key = _in_key_order((name, place) for name, place, _ in rows)
+    return tuple(name for name, _, _ in rows), tuple(key), tuple(mapped for _, _, mapped in rows)
+
+
+def set_mapped(database: Database, number: int, mapped: Mapping[str, int | None]) -> None:
+    """Note which table's rows the integers of these columns number."""
+    database.executemany(
+        "UPDATE main.sync_columns SET mapped = ? WHERE table_no = ? AND name = ?",
+        [(parent, number, name) for name, parent in mapped.items()],
+    )
 
 
 def _in_key_order(columns: Iterable[tuple[str, int]]) -> list[str]:

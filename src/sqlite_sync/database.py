@@ -241,7 +241,7 @@ class Database:
             self.script(resource("schema.sql"))
             for law in LAWS.values():
                 self.create_trigger(law)
-            self.execute("INSERT INTO main.sync_state VALUES (?, 1, 0)", (FORMAT,))  # 1 is the HLC of baselines
+            self.execute("INSERT INTO main.sync_state VALUES (?, 1, 0, 0)", (FORMAT,))  # 1 is the HLC of baselines
             self.execute("INSERT INTO main.sync_devices VALUES (0, ?, 0)", (new_uuid(),))
 
     def device_id(self) -> bytes:
@@ -281,6 +281,8 @@ class Database:
         if "sync_columns" in found:
             rows = self.execute("SELECT DISTINCT table_no FROM main.sync_columns WHERE is_here ORDER BY table_no")
             wanted += [f"sync_keys_{number}" for (number,) in rows.fetchall()]
+            rows = self.execute("SELECT table_no FROM main.sync_columns WHERE key_place = 1 AND mapped = table_no")
+            wanted += [f"sync_births_{number}" for (number,) in rows.fetchall()]
         return [name for name in wanted if name not in found]
 
     def taken_names(self) -> list[str]:

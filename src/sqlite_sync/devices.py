@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlite_sync import bundle, log, peers, versions
+from sqlite_sync import births, bundle, catalog, log, peers, versions
 from sqlite_sync.bundle import DeviceRange, Header
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import BundleError, DeviceError
@@ -155,6 +155,7 @@ def renew(database: Database, agreed: int) -> bytes:
     database.execute("UPDATE main.sync_devices SET device_id = ? WHERE ordinal = 0", (new,))
     ordinal = log.ordinal_for(database, former)
     database.execute("UPDATE main.sync_devices SET seq = ? WHERE ordinal = ?", (agreed, ordinal))
+    _keep_births(database, agreed, ordinal)
     _renumber(database, agreed, ordinal)
     log.raise_floor(database, log.hlc_at(database, ordinal, agreed))
     _move_contexts(database, agreed, ordinal)
@@ -167,6 +168,21 @@ def renew(database: Database, agreed: int) -> bytes:
     )
     _rename_conflicts(database)
     return new
+
+
+def _keep_births(database: Database, agreed: int, ordinal: int) -> None:
+    """Let the rows that were born under the former id stay so: those that an operation up to `agreed` names."""
+    entries = catalog.entries(database)
+    for number in catalog.mapped(database):
+        named = [
+            f"SELECT DISTINCT {side}{position} AS number FROM main.sync_operations "
+            f"WHERE op <= {agreed} AND table_no = {entry.number}"
+            for entry in entries
+            for position, numbered in entry.numbers.items()
+            if numbered == number
+            for side in "vo"
+        ]
+        births.keep(database, number, ordinal, " UNION ".join(named))
 
 
 def _renumber(database: Database, agreed: int, ordinal: int) -> None:

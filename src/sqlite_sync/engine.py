@@ -43,6 +43,7 @@ from sqlite_sync.exporter import Order
 from sqlite_sync.findings import Diagnosis
 from sqlite_sync.folder import FolderResult
 from sqlite_sync.importer import ImportResult, Progress, Request
+from sqlite_sync.mapping import Wish
 from sqlite_sync.operation import Operation
 from sqlite_sync.resolver import Choice
 from sqlite_sync.status import Status
@@ -139,10 +140,18 @@ class SyncEngine:
 
     # --- tables ---------------------------------------------------------------------------------------------------
 
-    def enable_sync_for_table(self, name: str) -> int:
-        """Capture a table from now on; return how many existing rows it brought along."""
+    def enable_sync_for_table(
+        self, name: str, *, keys: str | None = None, references: Mapping[str, str] | None = None
+    ) -> int:
+        """Capture a table from now on; return how many existing rows it brought along.
+
+        `keys` says how its rows are named on other devices: "mapped", by the device where they were born and their
+        number there, so that two devices may both insert "the next row"; that is what an INTEGER PRIMARY KEY is, if
+        nothing else is said. Or "natural", by the key itself. `references` names the tables to which columns refer
+        without declaring it: {"comments.todo_id": "todos"}.
+        """
         with self._changing():
-            brought = enroller.enable(self._database, name)
+            brought = enroller.enable(self._database, name, Wish(keys, references or {}))
             settler.settle(self._database, is_changed=True)
             return brought
 

@@ -9,11 +9,14 @@ from hashlib import sha256
 
 from sqlite_sync import (
     applier,
+    births,
     capture,
     catalog,
     forks,
     log,
+    mapping,
     reconciler,
+    renumbering,
     settler,
     tables,
     triggers,
@@ -22,6 +25,7 @@ from sqlite_sync import (
 from sqlite_sync.codec import pack, pack_tree
 from sqlite_sync.database import LAWS, Database, resource, schema_names
 from sqlite_sync.errors import ConstraintError, SchemaError, TableError
+from sqlite_sync.mapping import NO_WISH, Wish
 from sqlite_sync.operation import ID_BYTES, Kind, dot_number
 from sqlite_sync.tables import Table, commas, fold, is_ours
 
@@ -36,25 +40,27 @@ class Enrollment:
     refused: Mapping[str, str]
 
 
-def enable(database: Database, name: str) -> int:
+def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
     """Capture a table from now on, in the caller's transaction; return how many rows it brought along."""
     found = tables.find(database, name)
-    unnumbered = tables.read(database, found, 0, {})
-    entry = catalog.register(database, found, [(column.name, column.key_place) for column in unnumbered.columns])
-    table = catalog.shape(database, entry)
-    if entry.is_enabled:
+    table = mapping.register_own(database, tables.read(database, found, 0, {}), wish)
+    entry = catalog.entry(database, found)
+    if entry is None or entry.is_enabled:
         return 0
     _require_not_renamed(database, table)
     reconciler.require_keys(database, table)
     is_known = catalog.was_enabled(database, table.number)
+    mapping.map_children(database, table)
     if is_known:
+        if entry.is_mapped:
+            renumbering.make_room(database, table, None)
         brought = reconciler.reconcile(database, table)
     else:
         _require_free_names(database, table)
         forks.create_keys(database, table)
         versions.create(database, table)
         catalog.note_columns(database, table)
-        brought = _baseline(database, table)
+        brought = _baseline(database, table, is_mapped=entry.is_mapped)
     catalog.set_enabled(database, table.number, is_enabled=True)
     applier.apply_held(database, table)
     capture.install(database, table)
@@ -131,6 +137,8 @@ def disable(database: Database, name: str) -> None:
 
 def uninstall(database: Database) -> None:
     """Remove everything of ours from the file, in the caller's transaction; only the user's data stays."""
+    for number in catalog.mapped(database):
+        database.execute(f"DROP TABLE main.sync_births_{number}")
     for entry in catalog.entries(database):
         if not catalog.was_enabled(database, entry.number):
             continue
@@ -146,7 +154,7 @@ def uninstall(database: Database) -> None:
             database.execute(f"DROP {kinds[name]} main.{name}")
 
 
-def _baseline(database: Database, table: Table) -> int:
+def _baseline(database: Database, table: Table, *, is_mapped: bool) -> int:
     """Log the rows that stand in a table as inserts of its baseline device; return their number.
 
     Copies of one file derive the same device from the same content, so these are then the same operations.
@@ -164,6 +172,11 @@ def _baseline(database: Database, table: Table) -> int:
     if not count:
         return 0
     ordinal = log.ordinal_for(database, as_uuid8(digest.digest()))
+    if is_mapped:
+        renumbering.make_room(database, table, ordinal)
+        births.note_baseline(
+            database, table.number, ordinal, f"SELECT {table.key[0].sql} AS number FROM {table.sql}"
+        )
     held = (dot_number(ordinal, 1), dot_number(ordinal, count))
     if log.clock(database).get(ordinal):  # a peer with a copy of the same file has sent it already
         database.execute(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlite_sync import bundle, catalog, log, peers
-from sqlite_sync.bundle import TableDescription
+from sqlite_sync import births, bundle, catalog, log, peers
+from sqlite_sync.bundle import Part, TableDescription
 from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import BundleError, SchemaError
@@ -88,9 +88,10 @@ def _create(database: Database, statement: str) -> None:
 
 def _fill_devices(database: Database, since: Mapping[int, int]) -> None:
     known, ids = log.clock(database), log.device_ids(database)
+    named = {0, *(ordinal for table in catalog.mapped(database) for ordinal in births.ordinals(database, table))}
     database.executemany(
         f"INSERT INTO {SCHEMA}.devices VALUES (?, ?, ?, 0, ?, 0, 0)",
-        [(o, ids[o], min(since.get(o, 0), seq), seq) for o, seq in known.items() if seq or o == 0],
+        [(o, ids[o], min(since.get(o, 0), seq), seq) for o, seq in known.items() if seq or o in named],
     )
     hlc = f"coalesce((SELECT o.hlc FROM main.sync_operations AS o WHERE o.op = {{}} - (ordinal << {ORDINAL_SHIFT})), 0)"
     database.execute(
@@ -107,7 +108,7 @@ def _fill_tables(database: Database) -> None:
     sent: list[int] = []
     while left:
         other = f"o.table_no NOT IN ({commas(map(str, sent))})"
-        number = database.one(f"SELECT o.table_no FROM {_SENT} AND {other} LIMIT 1")
+        number = database.one(f"SELECT o.table_no FROM {_SENT} WHERE {_IS_SENT} AND {other} LIMIT 1")
         if number not in known:
             msg = (
                 f"the log in {database.path} lacks {left} operations that its clock counts, so something changed it "
@@ -118,41 +119,70 @@ def _fill_tables(database: Database) -> None:
         _describe(database, table)
         left -= _copy(database, table, left)
         sent.append(number)
+    _describe_parents(database, known, sent)
+
+
+def _describe_parents(database: Database, known: Mapping[int, Entry], sent: Sequence[int]) -> None:
+    """Describe the tables whose rows the sent ones number, too, though nothing happened to them."""
+    described = list(sent)
+    for number in described:
+        for parent in sorted({*known[number].numbers.values()}.difference(described)):
+            table = _description(known[parent])
+            _describe(database, table)
+            _copy(database, table, 0)
+            described.append(parent)
 
 
 _SENT = (
     f"{SCHEMA}.devices AS d CROSS JOIN main.sync_operations AS o NOT INDEXED "
-    f"ON o.op > d.from_seq - (d.ordinal << {ORDINAL_SHIFT}) AND o.op <= d.to_seq - (d.ordinal << {ORDINAL_SHIFT}) "
-    "WHERE d.from_seq < d.to_seq"
+    f"ON o.op > d.from_seq - (d.ordinal << {ORDINAL_SHIFT}) AND o.op <= d.to_seq - (d.ordinal << {ORDINAL_SHIFT})"
 )
+_IS_SENT = "d.from_seq < d.to_seq"
 
 
 def _description(entry: Entry) -> TableDescription:
     key = {name: place for place, name in enumerate(entry.key, start=1)}
-    return TableDescription(entry.number, entry.name, tuple((name, key.get(name, 0)) for name in entry.columns))
+    columns = tuple((name, key.get(name, 0)) for name in entry.columns)
+    return TableDescription(entry.number, entry.name, columns, entry.numbers)
 
 
 def _describe(database: Database, table: TableDescription) -> None:
     database.execute(f"INSERT INTO {SCHEMA}.tables VALUES (?, ?)", (table.number, table.name))
     database.executemany(
-        f"INSERT INTO {SCHEMA}.columns VALUES (?, ?, ?, ?)",
-        [(table.number, position, name, place) for position, (name, place) in enumerate(table.columns)],
+        f"INSERT INTO {SCHEMA}.columns VALUES (?, ?, ?, ?, ?)",
+        [(table.number, i, name, place, table.mapped.get(i)) for i, (name, place) in enumerate(table.columns)],
     )
 
 
 def _copy(database: Database, table: TableDescription, left: int) -> int:
     """Copy the operations on a table, and return how many there are; at most `left` are to be found."""
     copied = 0
+    plain = {number for number in {*table.mapped.values()} if births.is_plain(database, number)}
     for part in bundle.parts(table):
         _create(database, part.sql)
         if copied < left:
-            values = commas("o.hlc - d.base_hlc" if column == "hlc" else f"o.{column}" for column in part.columns)
+            values, joins = _values(table, part, plain)
             is_plain = f"o.kind = {Kind.INSERT:d} AND o.base IS NULL"
             copied += database.execute(
-                f"INSERT INTO {SCHEMA}.{part.name} ({commas(part.columns)}) SELECT {values} FROM {_SENT} "
-                f"AND o.table_no = {table.number} AND {is_plain if part.is_inserts else f'NOT ({is_plain})'}"
+                f"INSERT INTO {SCHEMA}.{part.name} ({commas(part.columns)}) SELECT {values} FROM {_SENT}{joins} "
+                f"WHERE {_IS_SENT} AND o.table_no = {table.number} "
+                f"AND {is_plain if part.is_inserts else f'NOT ({is_plain})'}"
             ).rowcount
     return copied
+
+
+def _values(table: TableDescription, part: Part, plain: Collection[int]) -> tuple[str, str]:
+    """Render the columns of a part from the log, and the joins that this takes."""
+    rendered = {column: f"o.{column}" for column in part.columns} | {"hlc": "o.hlc - d.base_hlc"}
+    joins = ""
+    for position, number in table.mapped.items():
+        for side, birth in (("v", "b"), ("o", "a")):
+            column = f"{side}{position}"
+            if column in rendered:
+                one = births.outward(f"o.{column}", f"{birth}{position}", number, is_plain=number in plain)
+                rendered |= {column: one.value, f"{birth}{position}": one.birth}
+                joins += one.joins
+    return commas(rendered[column] for column in part.columns), joins
 
 
 def since_peer(database: Database, peer_device_id: bytes) -> dict[int, int]:

@@ -7,8 +7,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sqlite_sync import applier, arbiter, bundle, bundle_reader, catalog, conflicts, devices, log, peers, settler
+from sqlite_sync import (
+    applier,
+    arbiter,
+    births,
+    bundle,
+    bundle_reader,
+    catalog,
+    conflicts,
+    devices,
+    log,
+    mapping,
+    peers,
+    settler,
+)
 from sqlite_sync.applier import Todo
+from sqlite_sync.births import Mentioned
 from sqlite_sync.bundle import DeviceRange, Header, Part, TableDescription
 from sqlite_sync.catalog import Entry
 from sqlite_sync.codec import Value
@@ -254,9 +268,11 @@ def _append(database: Database, header: Header, found: Sequence[_Device], reques
     )
     total, done = sum(device.new_count for device in found), 0
     if total:
+        entries = mapping.register(database, header)
+        _number(database, header.tables, entries)
         with database.open_log():
             for table in header.tables:
-                done += _append_table(database, table)
+                done += _append_table(database, table, entries)
                 request.progress(Progress("append", done, total))
     if done != total:
         msg = f"it has {done} new operations instead of {total}"
@@ -275,8 +291,30 @@ def _append(database: Database, header: Header, found: Sequence[_Device], reques
     database.execute("DROP TABLE temp.sync_incoming")
 
 
-def _append_table(database: Database, table: TableDescription) -> int:
-    entry = catalog.register(database, table.name, table.columns)
+def _number(database: Database, described: Sequence[TableDescription], entries: Mapping[int, Entry]) -> None:
+    """See to it that every row which the new operations name has a number here."""
+    named: dict[int, list[Mentioned]] = {table.number: [] for table in described if table.is_mapped}
+    for table in described:
+        for part in bundle.parts(table):
+            source = f"temp.sync_incoming AS d CROSS JOIN {SCHEMA}.{part.name} AS b ON b.op BETWEEN d.low AND d.high"
+            inserts = source if part.is_inserts else f"{source} AND b.kind = {Kind.INSERT:d}"
+            if table.is_mapped:
+                births.number_born(
+                    database,
+                    entries[table.number].number,
+                    [Mentioned(inserts, f"b.b{table.key[0]}", f"b.v{table.key[0]}")],
+                )
+            for position, number in table.mapped.items():
+                if not (part.is_inserts and (position,) == table.key and table.is_mapped):
+                    named[number].append(Mentioned(source, f"b.b{position}", f"b.v{position}"))
+                if not part.is_inserts:
+                    named[number].append(Mentioned(source, f"b.a{position}", f"b.o{position}"))
+    for number, mentioned in named.items():
+        births.number_others(database, entries[number].number, mentioned)
+
+
+def _append_table(database: Database, table: TableDescription, entries: Mapping[int, Entry]) -> int:
+    entry = entries[table.number]
     positions = {fold(name): position for position, name in enumerate(entry.columns)}
     places = [positions[fold(name)] for name, _ in table.columns]
     defaults = _defaults(database, entry, table)
@@ -287,11 +325,11 @@ def _append_table(database: Database, table: TableDescription) -> int:
         raise _InvalidError(msg) from error
 
 
-def _old(source: int, target: int) -> str:
+def _old(source: int, target: int, value: str) -> str:
     """Render o<target> of a bundle's o<source>; a resolution's o0 is no column's value and keeps its place."""
     if source == target or 0 not in (source, target):
-        return f"b.o{source}"
-    return f"iif(b.kind < {Kind.RESOLVE:d}, b.o{source}, {'b.o0' if target == 0 else 'NULL'})"
+        return value
+    return f"iif(b.kind < {Kind.RESOLVE:d}, {value}, {'b.o0' if target == 0 else 'NULL'})"
 
 
 def _append_part(
@@ -305,10 +343,11 @@ def _append_part(
         "base": "NULL" if part.is_inserts else _BASE,
         "hlc": "b.hlc + d.base_hlc",
     }
+    numbers, joins = _numbers(part, entry, places)
     for source, target in enumerate(places):
-        columns[f"v{target}"] = f"b.v{source}"
+        columns[f"v{target}"] = numbers.get(f"v{source}", f"b.v{source}")
         if not part.is_inserts:
-            columns[f"o{target}"] = _old(source, target)
+            columns[f"o{target}"] = _old(source, target, numbers.get(f"o{source}", f"b.o{source}"))
     if not part.is_inserts:
         columns.setdefault("o0", f"iif(b.kind < {Kind.RESOLVE:d}, NULL, b.o0)")
     for target, default in defaults:
@@ -317,8 +356,20 @@ def _append_part(
         )
     return database.execute(
         f"INSERT INTO main.sync_operations ({commas(columns)}) SELECT {commas(columns.values())} FROM "
-        f"temp.sync_incoming AS d CROSS JOIN {SCHEMA}.{part.name} AS b ON b.op BETWEEN d.low AND d.high"
+        f"temp.sync_incoming AS d CROSS JOIN {SCHEMA}.{part.name} AS b ON b.op BETWEEN d.low AND d.high{joins}"
     ).rowcount
+
+
+def _numbers(part: Part, entry: Entry, places: Sequence[int]) -> tuple[dict[str, str], str]:
+    """Render the values of a part that number rows, by column, and the joins that this takes."""
+    rendered, joins = {}, ""
+    for position in part.mapped:
+        for side, birth in (("v", "b"),) if part.is_inserts else (("v", "b"), ("o", "a")):
+            alias, number = f"{birth}{position}", entry.numbers[places[position]]
+            one = births.inward(f"b.{side}{position}", f"b.{alias}", alias, number)
+            rendered[f"{side}{position}"] = one.value
+            joins += one.joins
+    return rendered, joins
 
 
 _BASE = (

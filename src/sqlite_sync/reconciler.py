@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlite_sync import app_triggers, applier, capture, catalog, forks, log, triggers
+from sqlite_sync import app_triggers, applier, capture, catalog, forks, log, mapping, triggers
 from sqlite_sync.applier import Todo
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import TableError
@@ -30,8 +30,7 @@ END"""
 def reconcile(database: Database, table: Table) -> int:
     """Log what a table holds beyond its log, and renew its triggers; return how many operations that took."""
     held_columns = catalog.absent(database, table.number)
-    entry = catalog.register(database, table.name, [(column.name, column.key_place) for column in table.columns])
-    table = catalog.shape(database, entry)
+    table = mapping.register_own(database, table)
     require_keys(database, table)
     held = database.execute("SELECT low, high FROM main.sync_held WHERE table_no = ?", (table.number,)).fetchall()
     appeared = [(i, c) for i, c in enumerate(table.columns) if fold(c.name) in held_columns]

@@ -3,7 +3,8 @@
 CREATE TABLE sync_state (                 -- one row
     format      INTEGER NOT NULL,         -- version of these tables
     hlc_floor   INTEGER NOT NULL,         -- the greatest HLC known of other devices
-    settled_seq INTEGER NOT NULL          -- own operations up to here are reflected in the forks
+    settled_seq INTEGER NOT NULL,         -- own operations up to here are reflected in the forks
+    named_seq   INTEGER NOT NULL          -- own operations up to here were looked through for numbers taken again
 );
 
 CREATE TABLE sync_devices (
@@ -23,7 +24,9 @@ CREATE TABLE sync_contexts (              -- from its operation `seq` on, a devi
 CREATE TABLE sync_tables (
     table_no   INTEGER PRIMARY KEY,
     name       TEXT NOT NULL UNIQUE COLLATE NOCASE,
-    is_enabled INTEGER NOT NULL
+    is_enabled INTEGER NOT NULL,
+    top        INTEGER NOT NULL,          -- the greatest number that a mapped table ever used here
+    baseline   INTEGER                    -- ordinal of the baseline of the rows that this file had itself, until it met another
 );
 
 CREATE TABLE sync_columns (
@@ -32,6 +35,7 @@ CREATE TABLE sync_columns (
     name      TEXT NOT NULL COLLATE NOCASE,
     key_place INTEGER NOT NULL,           -- 1, 2, ... in the primary key; 0 outside it
     is_here   INTEGER NOT NULL,           -- 0: only other devices have it yet, its values are held
+    mapped    INTEGER,                    -- the table whose rows its integers number; NULL: they stand for themselves
     PRIMARY KEY (table_no, position)
 ) WITHOUT ROWID;
 

@@ -1,0 +1,139 @@
+"""Give rows other numbers in this file's log (SPEC.md, section 4.7).
+
+A number is this file's own name for a row, not part of the operation. It changes where the application took the number
+for another row, so that in the log each number stands for one row only. No row of a table is touched here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sqlite_sync import births, catalog
+from sqlite_sync.catalog import Entry
+from sqlite_sync.codec import pack_image, unpack_image
+from sqlite_sync.database import Database
+from sqlite_sync.tables import Table, commas
+
+EVERY = 1 << 62  # beyond every dot number
+
+
+def renumber(database: Database, number: int, moves: Iterable[tuple[int, int, int]]) -> None:
+    """Rename rows of table `number`, given as (number, the own operation before which it is theirs, new number).
+
+    Foreign operations are older than any own one that has not been sent. The map is the caller's.
+    """
+    database.execute("CREATE TEMP TABLE sync_moves (number, before, fresh, PRIMARY KEY (number, before)) WITHOUT ROWID")
+    database.executemany("INSERT INTO temp.sync_moves VALUES (?, ?, ?)", moves)
+    with database.open_log():
+        for entry in catalog.entries(database):
+            positions = [position for position, numbered in entry.numbers.items() if numbered == number]
+            if positions:
+                _rename_in_log(database, entry, positions)
+    for entry in catalog.entries(database):
+        positions = [position for position, numbered in entry.numbers.items() if numbered == number]
+        if positions and catalog.was_enabled(database, entry.number):
+            _rename_in_forks(database, entry, positions)
+    database.execute("DROP TABLE temp.sync_moves")
+
+
+def _fresh(value: str, dot: str | None = None) -> str:
+    """Render the new number of a value; of the row that had it first, where no operation is given."""
+    before = f"AND {dot} < m.before " if dot else ""
+    fresh = f"(SELECT m.fresh FROM temp.sync_moves AS m WHERE m.number = {value} {before}ORDER BY m.before LIMIT 1)"
+    return f"iif(typeof({value}) = 'integer', coalesce({fresh}, {value}), {value})"
+
+
+def _is_moved(value: str) -> str:
+    return f"{value} IN (SELECT number FROM temp.sync_moves)"
+
+
+def _rename_in_log(database: Database, entry: Entry, positions: list[int]) -> None:
+    columns = [f"{side}{position}" for position in positions for side in "vo"]
+    renamed = commas(f"{column} = {_fresh(column, 'op')}" for column in columns)
+    database.execute(
+        f"UPDATE main.sync_operations SET {renamed} WHERE table_no = {entry.number} AND ({' OR '.join(map(_is_moved, columns))})"
+    )
+
+
+def _rename_in_forks(database: Database, entry: Entry, positions: list[int]) -> None:
+    """Rename rows where forks are kept: their keys, base images, and the images of open conflicts."""
+    n = entry.number
+    keys = [(f"k{place}", entry.columns.index(name)) for place, name in enumerate(entry.key)]
+    images = [(f"sync_images_{n}", f"c{position}") for position in positions]
+    for table, column in [*((f"sync_keys_{n}", k) for k, position in keys if position in positions), *images]:
+        database.execute(f"UPDATE main.{table} SET {column} = {_fresh(column)} WHERE {_is_moved(column)}")
+    fresh = dict(database.execute("SELECT number, fresh FROM temp.sync_moves ORDER BY before DESC").fetchall())
+    found = database.execute(
+        "SELECT fork, base FROM main.sync_forks WHERE table_no = ? AND base IS NOT NULL", (n,)
+    ).fetchall()
+    for fork, packed in found:
+        image = unpack_image(packed)
+        renamed = image | {i: fresh[image[i]] for i in positions if type(image.get(i)) is int and image[i] in fresh}
+        if renamed != image:
+            database.execute("UPDATE main.sync_forks SET base = ? WHERE fork = ?", (pack_image(renamed), fork))
+
+
+def make_room(database: Database, table: Table, baseline: int | None) -> None:
+    """Let held rows give way to the rows of a table that is being enabled, where both have one number.
+
+    The held rows of this very baseline get the numbers of the rows that they are.
+    """
+    _note_top(database, table)
+    births_here = births.births_of(database, table.number)
+    if not births_here:
+        return
+    moves = dict(_moves(database, table, baseline, births_here))
+    if moves:
+        renumber(database, table.number, [(number, EVERY, fresh) for number, fresh in moves.items()])
+        births.rename(database, table.number, {fresh: births_here[number] for number, fresh in moves.items()}, moves)
+
+
+def _moves(
+    database: Database, table: Table, baseline: int | None, births_here: dict[int, tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    held = _held_only(database, table)
+    next_free: int = database.one("SELECT top FROM main.sync_tables WHERE table_no = ?", (table.number,))
+    for number, (ordinal, birth) in births_here.items():
+        if baseline is not None and ordinal == baseline:
+            if number != birth:
+                yield number, birth
+        elif number in held:
+            next_free += 1
+            yield number, next_free
+
+
+def _held_only(database: Database, table: Table) -> set[int]:
+    """Return the numbers of the table's rows that are, in the log, those of held rows."""
+    [key] = table.key
+    held = (
+        "EXISTS (SELECT 1 FROM main.sync_held AS h WHERE h.table_no = o.table_no AND o.op BETWEEN h.low AND h.high)"
+    )
+    rows = database.execute(
+        f"SELECT o.{key.new}, min({held}) FROM main.sync_operations AS o WHERE o.table_no = {table.number} AND o.op < 0 "
+        f"AND o.{key.new} IN (SELECT {key.sql} FROM {table.sql}) GROUP BY 1"
+    ).fetchall()
+    return {number for number, is_held in rows if is_held}
+
+
+def _note_top(database: Database, table: Table) -> None:
+    """Note the greatest number that a table used before it was enabled."""
+    [key] = table.key
+    used = f"SELECT max({key.sql}) FROM {table.sql} WHERE {key.sql} < {births.GREATEST}"
+    if database.one("SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence')"):
+        counted = f"SELECT max(seq) FROM main.sqlite_sequence WHERE name = ? AND seq < {births.GREATEST}"
+        top = max(database.one(used) or 0, database.one(counted, (table.name,)) or 0)
+    else:
+        top = database.one(used) or 0
+    database.execute("UPDATE main.sync_tables SET top = max(top, ?) WHERE table_no = ?", (top, table.number))
+    births.raise_top(database, table.number)
+
+
+def shared(database: Database, table: Table) -> list[tuple[Entry, str]]:
+    """List the columns, of this table and of others that exist, that refer to rows of a table by number."""
+    return [
+        (entry, entry.columns[position])
+        for entry in catalog.entries(database)
+        for position, numbered in entry.numbers.items()
+        if numbered == table.number and entry.is_enabled and catalog.exists(database, entry)
+        if entry.number != table.number or entry.columns[position] != entry.key[0]
+    ]

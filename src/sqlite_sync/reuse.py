@@ -1,0 +1,207 @@
+"""Find where the application took the number of a row that was gone (SPEC.md, section 4.7).
+
+Without AUTOINCREMENT, SQLite gives a new row the greatest number that stands in the table, plus one: after the last row
+was deleted, its number again. The new row is another one, so the row that had the number before gets a name of ours.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlite_sync import births, catalog, log, reconciler, renumbering
+from sqlite_sync.catalog import Entry
+from sqlite_sync.database import Database
+from sqlite_sync.operation import Kind
+from sqlite_sync.tables import Table, quote
+
+_GONE = (Kind.DELETE, Kind.RESOLVE_DELETE)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An own operation by which a number came into the table or left it."""
+
+    dot: int
+    number: int
+    is_there: bool
+
+
+def is_needed(database: Database) -> bool:
+    """Tell whether own operations have not been looked through; reads only."""
+    return bool(catalog.mapped(database)) and _named(database) < log.own_seq(database)
+
+
+def look(database: Database) -> None:
+    """Look through the own operations since the last time, in the caller's transaction."""
+    named, own = _named(database), log.own_seq(database)
+    if named == own:
+        return
+    mapped = set(catalog.mapped(database))
+    touched = "SELECT DISTINCT table_no FROM main.sync_operations WHERE op > ?" if mapped else "SELECT 0 WHERE ? < 0"
+    for (number,) in database.execute(touched, (named,)).fetchall():
+        entry = next((one for one in catalog.entries(database) if one.number == number), None)
+        if entry and number in mapped and entry.is_enabled and catalog.exists(database, entry):
+            _look(database, catalog.shape(database, entry), named)
+    database.execute("UPDATE main.sync_state SET named_seq = ?", (log.own_seq(database),))
+
+
+def _named(database: Database) -> int:
+    named: int = database.one("SELECT named_seq FROM main.sync_state")
+    return named
+
+
+def _look(database: Database, table: Table, named: int) -> None:
+    [key] = table.key
+    top: int = database.one("SELECT top FROM main.sync_tables WHERE table_no = ?", (table.number,))
+    fresh = f"FROM main.sync_operations AS o WHERE o.op > {named} AND o.table_no = {table.number}"
+    inserted = f"{fresh} AND o.kind = {Kind.INSERT:d}"
+    least, greatest = database.execute(
+        f"SELECT min(o.{key.new}), max(o.{key.new}) FILTER (WHERE o.{key.new} < {births.GREATEST}) {inserted}"
+    ).fetchone()
+    if least is None:
+        return
+    database.execute(
+        "UPDATE main.sync_tables SET top = max(top, ?) WHERE table_no = ?", (greatest or 0, table.number)
+    )
+    deleted = f"SELECT o.{key.new} {fresh} AND o.kind = {Kind.DELETE:d}"
+    is_suspect = least <= top or database.one(f"SELECT EXISTS (SELECT 1 {inserted} AND o.{key.new} IN ({deleted}))")
+    if is_suspect and not _counts_up(database, table):
+        reborn = _reborn(database, table, named, top)
+        if reborn:
+            _rename(database, table, reborn)
+
+
+def _counts_up(database: Database, table: Table) -> bool:
+    """Tell whether a table is AUTOINCREMENT: its counter never takes a number twice."""
+    has_counters = database.one("SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence')")
+    text: str = database.one("SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?", (table.name,))
+    return bool(has_counters) and "AUTOINCREMENT" in text.upper()
+
+
+def _reborn(database: Database, table: Table, named: int, top: int) -> list[Change]:
+    """List the inserts since `named` that took the number of another row."""
+    [key] = table.key
+    rows = database.execute(
+        f"SELECT op, {key.new}, kind FROM main.sync_operations WHERE op > {named} AND table_no = {table.number} "
+        f"AND kind <> {Kind.UPDATE:d} ORDER BY op"
+    ).fetchall()
+    changes = [Change(dot, number, kind not in _GONE) for dot, number, kind in rows]
+    first: dict[int, bool] = {}
+    for change in changes:
+        first.setdefault(change.number, change.is_there)
+    before = {number: not is_there for number, is_there in first.items()}  # a delete says that it was there
+    used = {number for number, is_there in first.items() if not is_there}
+    doubtful = [number for number, is_there in first.items() if is_there and number <= top]
+    for number, was_there in _past(database, table, named, doubtful).items():
+        before[number] = was_there
+        used.add(number)
+    return list(reborn(changes, before, used, _greatest_other(database, table, first)))
+
+
+def reborn(changes: Iterable[Change], before: Mapping[int, bool], used: set[int], other: int) -> Iterable[Change]:
+    """Yield those inserts that took a used number as SQLite gives it: one more than the greatest in the table.
+
+    `before` says which of the changed numbers stood in the table at first, `other` is the greatest of all the others.
+    """
+    there = {number for number, is_there in before.items() if is_there}
+    heap = [-number for number in there]
+    heapq.heapify(heap)
+    used = set(used)
+    for change in changes:
+        if change.is_there and change.number not in there:
+            while heap and -heap[0] not in there:
+                heapq.heappop(heap)
+            if change.number in used and change.number == max(other, -heap[0] if heap else 0, 0) + 1:
+                yield change
+        if change.is_there:
+            there.add(change.number)
+            heapq.heappush(heap, -change.number)
+        else:
+            there.discard(change.number)
+        used.add(change.number)
+
+
+def _past(database: Database, table: Table, named: int, numbers: list[int]) -> dict[int, bool]:
+    """Say of those of these numbers that were used up to the own operation `named` whether they stood in the table."""
+    [key] = table.key
+    database.execute("CREATE TEMP TABLE sync_doubtful (number INTEGER PRIMARY KEY)")
+    database.executemany("INSERT INTO temp.sync_doubtful VALUES (?)", [(number,) for number in numbers])
+    found = dict.fromkeys(
+        (n for (n,) in database.execute(
+            f"SELECT number FROM temp.sync_doubtful JOIN main.sync_births_{table.number} USING (number)"
+        )),
+        False,
+    )
+    for number, kind in database.execute(
+        f"SELECT o.{key.new}, o.kind FROM main.sync_operations AS o {log.AUTHOR} WHERE o.op <= {named} AND "
+        f"o.table_no = {table.number} AND o.{key.new} IN (SELECT number FROM temp.sync_doubtful) ORDER BY {log.TOTAL_ORDER}"
+    ):
+        found[number] = kind not in _GONE
+    for (number,) in database.execute(
+        f"SELECT k.k0 FROM main.sync_keys_{table.number} AS k JOIN main.sync_forks USING (fork) WHERE is_parked"
+    ):
+        if number in found:
+            found[number] = False
+    database.execute("DROP TABLE temp.sync_doubtful")
+    return found
+
+
+def _greatest_other(database: Database, table: Table, changed: Iterable[int]) -> int:
+    """Return the greatest number in a table that is none of these; 0 where there is none above."""
+    [key] = table.key
+    database.execute("CREATE TEMP TABLE sync_changed (number INTEGER PRIMARY KEY)")
+    database.executemany("INSERT INTO temp.sync_changed VALUES (?)", [(number,) for number in changed])
+    greatest = database.one(
+        f"SELECT {key.sql} FROM {table.sql} WHERE {key.sql} NOT IN (SELECT number FROM temp.sync_changed) "
+        f"ORDER BY {key.sql} DESC LIMIT 1"
+    )
+    database.execute("DROP TABLE temp.sync_changed")
+    return max(greatest or 0, 0)
+
+
+def _rename(database: Database, table: Table, found: list[Change]) -> None:
+    """Give the rows that had these numbers before names of ours; the new rows are born here, under these."""
+    n = table.number
+    known = births.births_of(database, n)
+    parked = _parked(database, table)
+    ours = births.least_of_ours(database, n)
+    top: int = database.one("SELECT top FROM main.sync_tables WHERE table_no = ?", (n,))
+    moves: list[tuple[int, int, int]] = []
+    named: dict[int, tuple[int, int]] = {}
+    for change in found:
+        if change.number in parked:  # it will come back: among the numbers that a person may see
+            top += 1
+            fresh = top
+            parked.discard(change.number)
+        else:
+            ours -= 1
+            fresh = ours
+        moves.append((change.number, change.dot, fresh))
+        named[fresh] = named.get(change.number) or known.get(change.number) or (0, change.number)
+        named[change.number] = (0, fresh)
+    renumbering.renumber(database, n, moves)
+    births.rename(database, n, named, {change.number for change in found})
+    database.execute("UPDATE main.sync_tables SET top = max(top, ?) WHERE table_no = ?", (top, n))
+    numbers = {change.number for change in found}
+    for entry in _referring(database, table, numbers):  # whoever refers to such a number, refers to the new row now
+        reconciler.reconcile(database, catalog.shape(database, entry))
+
+
+def _parked(database: Database, table: Table) -> set[int]:
+    rows = database.execute(
+        f"SELECT k.k0 FROM main.sync_keys_{table.number} AS k JOIN main.sync_forks USING (fork) WHERE is_parked"
+    )
+    return {number for (number,) in rows.fetchall()}
+
+
+def _referring(database: Database, table: Table, numbers: set[int]) -> list[Entry]:
+    """List the tables that have rows which refer to one of these numbers."""
+    found: dict[int, Entry] = {}
+    listed = ", ".join(map(str, numbers))
+    for entry, column in renumbering.shared(database, table):
+        select = f"SELECT EXISTS (SELECT 1 FROM main.{quote(entry.name)} WHERE {quote(column)} IN ({listed}))"
+        if entry.number not in found and database.one(select):
+            found[entry.number] = entry
+    return list(found.values())
