@@ -1,28 +1,18 @@
-"""Where the rows of mapped tables were born, and which number stands for each of them here (SPEC.md, section 4.7).
+"""Where the rows of mapped tables were born, in the file and in SQL (SPEC.md, section 4.7).
 
-All numbers in the log are this file's own. `sync_births_<n>` says which birth a number of table n stands for; one that
-is not there, and positive, is a row that was born here under this very number. A bundle speaks of births: here are the
-translations, as SQL, so that no value travels through Python.
+All numbers in the log are this file's own. `sync_births_<n>` holds the runs of table n. A bundle speaks of births: here
+are both translations, as SQL, so that no value travels through Python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlite_sync.database import Database
+from sqlite_sync.numbering import GREATEST, LEAST_OF_OURS, MOST_GAP, Birth, Numbering, Run, is_dense, runs_of
 
-LEAST_OF_OURS = -(1 << 62)  # from here down no application's counter comes: rows that stand in no table
-GREATEST = 1 << 62  # numbers above do not move the counter: it would soon be at its end
-
-
-@dataclass(frozen=True, slots=True)
-class Translated:
-    """A value on its way: `value` and `birth` as SQL, and the joins that they need."""
-
-    value: str
-    birth: str
-    joins: str
+MOST_CASES = 24  # runs that stand in a statement as they are; more are looked up
 
 
 def is_counted(value: str) -> str:
@@ -31,176 +21,172 @@ def is_counted(value: str) -> str:
 
 
 def create(database: Database, number: int) -> None:
-    """Make the map of a table."""
+    """Make the table of a mapped table's runs."""
     database.execute(
-        f"CREATE TABLE main.sync_births_{number} (number INTEGER PRIMARY KEY, ordinal INTEGER NOT NULL, "
-        "birth INTEGER NOT NULL, UNIQUE (ordinal, birth))"
+        f"CREATE TABLE main.sync_births_{number} (low INTEGER PRIMARY KEY, high INTEGER NOT NULL, "
+        "ordinal INTEGER NOT NULL, birth INTEGER NOT NULL, UNIQUE (ordinal, birth))"
     )
 
 
-def is_plain(database: Database, number: int) -> bool:
-    """Tell whether all positive numbers of a table were born here, under themselves."""
-    return not database.one(f"SELECT EXISTS (SELECT 1 FROM main.sync_births_{number})")
+def load(database: Database, number: int) -> Numbering:
+    """Read which births the numbers of a table stand for."""
+    top: int = database.one("SELECT top FROM main.sync_tables WHERE table_no = ?", (number,))
+    rows = database.execute(f"SELECT low, high, ordinal, birth FROM main.sync_births_{number}")
+    return Numbering((Run(*row) for row in rows.fetchall()), top)
 
 
-def outward(value: str, alias: str, number: int, *, is_plain: bool) -> Translated:
-    """Render what a bundle says of a value that numbers a row of table `number`."""
-    own = f"iif({is_counted(value)}, 0, NULL)"
-    if is_plain:
-        return Translated(value, own, "")
-    join = f" LEFT JOIN main.sync_births_{number} AS {alias} ON {alias}.number = {value} AND typeof({value}) = 'integer'"
-    return Translated(f"coalesce({alias}.birth, {value})", f"coalesce({alias}.ordinal, {own})", join)
+def store(database: Database, number: int, before: Numbering, after: Numbering) -> None:
+    """Write what changed."""
+    gone, new = set(before.runs).difference(after.runs), set(after.runs).difference(before.runs)
+    name = f"main.sync_births_{number}"
+    database.executemany(f"DELETE FROM {name} WHERE low = ?", [(run.low,) for run in gone])
+    database.executemany(
+        f"INSERT INTO {name} VALUES (?, ?, ?, ?)", [(run.low, run.high, run.ordinal, run.birth) for run in sorted(new)]
+    )
+    raise_top(database, number, after.top)
 
 
-def inward(value: str, birth: str, alias: str, number: int) -> Translated:
-    """Render the number that stands here for a value of a bundle, once every birth in it has one.
+def raise_top(database: Database, number: int, top: int) -> None:
+    """Note the greatest number that a table ever used."""
+    database.execute("UPDATE main.sync_tables SET top = ? WHERE table_no = ? AND top < ?", (top, number, top))
 
-    temp.sync_incoming translates ordinals.
+
+def outward(value: str, number: int, numbering: Numbering) -> tuple[str, str]:
+    """Render what a bundle says of a value that numbers a row: the number at its birth, and the ordinal."""
+    own = f"WHEN {value} > 0 OR {value} <= {LEAST_OF_OURS} THEN 0"
+    if len(numbering.runs) <= MOST_CASES:
+        inside = [(f"{value} BETWEEN {run.low} AND {run.high}", run) for run in numbering.runs]
+        moved = " ".join(f"WHEN {test} THEN {value} + {run.shift}" for test, run in inside if run.shift)
+        born = " ".join(f"WHEN {test} THEN {run.ordinal}" for test, run in inside)
+        shifted = f"CASE WHEN typeof({value}) <> 'integer' THEN {value} {moved} ELSE {value} END"
+        return shifted if moved else value, f"CASE WHEN typeof({value}) <> 'integer' THEN NULL {born} {own} END"
+    within = f"FROM main.sync_births_{number} AS m WHERE m.low <= {value} ORDER BY m.low DESC LIMIT 1"
+    moved = f"(SELECT iif({value} <= m.high, {value} + m.birth - m.low, NULL) {within})"
+    born = f"(SELECT iif({value} <= m.high, m.ordinal, NULL) {within})"
+    return (
+        f"CASE WHEN typeof({value}) = 'integer' THEN coalesce({moved}, {value}) ELSE {value} END",
+        f"CASE WHEN typeof({value}) = 'integer' THEN coalesce({born}, CASE {own} END) END",
+    )
+
+
+def inward(value: str, birth: str, number: int, numbering: Numbering, ordinals: Mapping[int, int]) -> str:
+    """Render the number that stands here for a value of a bundle; NULL where that birth has none yet.
+
+    `ordinals` are those here, by those of the bundle.
     """
-    joins = (
-        f" LEFT JOIN temp.sync_incoming AS {alias}d ON {alias}d.bundle_ordinal = {birth}"
-        f" LEFT JOIN main.sync_births_{number} AS {alias} ON {alias}.ordinal = {alias}d.ordinal"
-        f" AND {alias}.birth = {value}"
+    cases = {there: _inward_cases(value, here, numbering) for there, here in ordinals.items()}
+    if sum(map(len, cases.values())) <= MOST_CASES:
+        known = " ".join(f"WHEN {there} THEN {_case(value, ordinals[there], each)}" for there, each in cases.items())
+        return f"CASE WHEN {birth} IS NULL THEN {value} ELSE CASE {birth} {known} END END"
+    here = f"(SELECT i.ordinal FROM temp.sync_incoming AS i WHERE i.bundle_ordinal = {birth})"
+    found = (
+        f"(SELECT iif({value} - m.birth <= m.high - m.low, {value} - m.birth + m.low, NULL) "
+        f"FROM main.sync_births_{number} AS m WHERE m.ordinal = {here} AND m.birth <= {value} "
+        "ORDER BY m.birth DESC LIMIT 1)"
     )
-    return Translated(f"coalesce({alias}.number, {value})", "NULL", joins)
+    own = f"iif({here} = 0, {value}, NULL)"
+    return f"CASE WHEN {birth} IS NULL THEN {value} ELSE coalesce({found}, {own}) END"
+
+
+def _case(value: str, ordinal: int, cases: list[str]) -> str:
+    otherwise = value if ordinal == 0 else "NULL"
+    return f"CASE {' '.join(cases)} ELSE {otherwise} END" if cases else otherwise
+
+
+def _inward_cases(value: str, ordinal: int, numbering: Numbering) -> list[str]:
+    return [
+        f"WHEN {value} BETWEEN {run.birth} AND {run.last_birth} THEN {value} - {run.shift}"
+        for run in numbering.runs
+        if run.ordinal == ordinal
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Mentioned:
-    """Where births stand in a bundle: a table of operations `b`, joined with the new ranges, and two of its columns."""
+    """Where births stand in a bundle: the new operations `b` of one of its tables, and two of its columns."""
 
     source: str
     birth: str
     value: str
 
-    @property
-    def births(self) -> str:
-        """Render them as (ordinal, birth); those of this device need no number."""
-        return (
-            f"SELECT i.ordinal, {self.value} AS birth FROM {self.source} CROSS JOIN temp.sync_incoming AS i "
-            f"ON i.bundle_ordinal = {self.birth} WHERE i.ordinal <> 0"
-        )
+
+def with_born(database: Database, numbering: Numbering, mentioned: Mentioned, ordinals: Mapping[int, int]) -> Numbering:
+    """Give rows that a bundle inserts their numbers."""
+    birth, value = mentioned.birth, mentioned.value
+    count, first_there, last_there, first, last = database.execute(
+        f"SELECT count(*), min({birth}), max({birth}), min({value}), max({value}) FROM {mentioned.source}"
+    ).fetchone()
+    if not count or first_there is None:
+        return numbering
+    ordinal = ordinals.get(first_there, 0)
+    if first_there == last_there and first > numbering.last_birth(ordinal) and is_dense(first, last, count):
+        return numbering.with_born([(ordinal, first, last)]) if ordinal else numbering
+    rows = database.execute(f"SELECT {birth}, {value} FROM {mentioned.source} AND {birth} IS NOT NULL").fetchall()
+    return numbering.with_each_born((ordinals.get(there, 0), number) for there, number in rows)
 
 
-def number_born(database: Database, number: int, mentioned: Iterable[Mentioned]) -> None:
-    """Give rows that a bundle inserts their numbers here: where they were born, if that is free; else the next one."""
-    top: int = database.one("SELECT top FROM main.sync_tables WHERE table_no = ?", (number,))
-    sources = list(mentioned)
-    for one in sources:  # beyond all that was ever used here: the same number on both devices
-        database.execute(
-            f"INSERT INTO main.sync_births_{number} SELECT birth, ordinal, birth FROM ({one.births}) "
-            f"WHERE birth > {top} AND birth < {GREATEST} ON CONFLICT DO NOTHING"
-        )
-    raise_top(database, number)
-    if _list_unknown(database, number, sources):
-        database.execute(
-            f"INSERT INTO main.sync_births_{number} SELECT t.top + row_number() OVER (ORDER BY u.ordinal, u.birth), "
-            "u.ordinal, u.birth FROM temp.sync_unknown AS u CROSS JOIN main.sync_tables AS t ON t.table_no = ?",
-            (number,),
-        )
-        raise_top(database, number)
-    database.execute("DROP TABLE temp.sync_unknown")
-
-
-def number_others(database: Database, number: int, mentioned: Iterable[Mentioned]) -> None:
-    """Give rows that a bundle names, and nobody has inserted yet, numbers that no application uses."""
-    if _list_unknown(database, number, mentioned):
-        least = least_of_ours(database, number)
-        database.execute(
-            f"INSERT INTO main.sync_births_{number} SELECT {least} - row_number() OVER (ORDER BY ordinal, birth), "
-            "ordinal, birth FROM temp.sync_unknown"
-        )
-    database.execute("DROP TABLE temp.sync_unknown")
-
-
-def _list_unknown(database: Database, number: int, mentioned: Iterable[Mentioned]) -> bool:
-    database.execute("CREATE TEMP TABLE sync_unknown (ordinal, birth, PRIMARY KEY (ordinal, birth)) WITHOUT ROWID")
-    for one in mentioned:
-        database.execute(
-            f"INSERT OR IGNORE INTO temp.sync_unknown SELECT f.ordinal, f.birth FROM ({one.births}) AS f WHERE NOT EXISTS "
-            f"(SELECT 1 FROM main.sync_births_{number} AS m WHERE m.ordinal = f.ordinal AND m.birth = f.birth)"
-        )
-    return bool(database.one("SELECT EXISTS (SELECT 1 FROM temp.sync_unknown)"))
-
-
-def raise_top(database: Database, number: int) -> None:
-    """Note the greatest number that the map has."""
-    database.execute(
-        f"UPDATE main.sync_tables SET top = max(top, coalesce((SELECT max(number) FROM main.sync_births_{number} "
-        f"WHERE number < {GREATEST}), 0)) WHERE table_no = ?",
-        (number,),
-    )
-
-
-def least_of_ours(database: Database, number: int) -> int:
-    """Return the last number that was given to a row that stands in no table."""
-    least: int = database.one(f"SELECT min(number) FROM main.sync_births_{number}") or 0
-    return min(least, LEAST_OF_OURS)
+def with_others(
+    database: Database, numbering: Numbering, mentioned: Mentioned, ordinals: Mapping[int, int]
+) -> Numbering:
+    """Give rows that a bundle names, and nobody inserted yet, numbers that no application uses."""
+    birth, value = mentioned.birth, mentioned.value
+    rows = database.execute(
+        f"SELECT DISTINCT {birth}, {value} FROM {mentioned.source} AND {birth} IS NOT NULL"
+    ).fetchall()
+    return numbering.with_others(numbering.unknown((ordinals.get(there, 0), number) for there, number in rows))
 
 
 def ordinals(database: Database, number: int) -> set[int]:
     """Return the devices, by ordinal, that bore rows of a table which are known here."""
-    rows = database.execute(
-        f"SELECT ordinal FROM main.sync_devices AS d WHERE EXISTS (SELECT 1 FROM main.sync_births_{number} AS m "
-        "WHERE m.ordinal = d.ordinal)"
-    )
+    rows = database.execute(f"SELECT DISTINCT ordinal FROM main.sync_births_{number}")
     return {ordinal for (ordinal,) in rows.fetchall()}
-
-
-def rename(database: Database, number: int, named: Mapping[int, tuple[int, int]], gone: Iterable[int]) -> None:
-    """Let numbers stand for other births: those of `gone` for none, those of `named` for (ordinal, number there)."""
-    database.executemany(f"DELETE FROM main.sync_births_{number} WHERE number = ?", [(one,) for one in gone])
-    database.executemany(
-        f"INSERT INTO main.sync_births_{number} VALUES (?, ?, ?)", [(one, *birth) for one, birth in named.items()]
-    )
 
 
 def note_baseline(database: Database, number: int, ordinal: int, rows: str) -> None:
     """Let the rows of this file's baseline be born there; `rows` selects their numbers."""
-    database.execute(
-        f"INSERT INTO main.sync_births_{number} SELECT number, {ordinal}, number FROM ({rows}) WHERE "
-        f"{is_counted('number')} ON CONFLICT DO NOTHING"
-    )
+    before = load(database, number)
+    numbers = [
+        one
+        for (one,) in database.execute(f"SELECT number FROM ({rows}) WHERE {is_counted('number')} ORDER BY number")
+        if before.birth(one) != (ordinal, one)
+    ]
+    after = before.renamed((one for one in numbers if before.is_in_a_run(one)), {})
+    found = runs_of(((ordinal, one) for one in numbers), 1 if before.runs else MOST_GAP)
+    runs = [Run(first, last, ordinal, first) for _, first, last in found]
+    store(database, number, before, Numbering([*after.runs, *runs], after.top))
     database.execute("UPDATE main.sync_tables SET baseline = ? WHERE table_no = ?", (ordinal, number))
 
 
 def keep(database: Database, number: int, ordinal: int, numbers: str) -> None:
     """Let numbers that stood for births of this device stand for those of its former id; `numbers` selects them."""
-    database.execute(
-        f"UPDATE main.sync_births_{number} SET ordinal = {ordinal} WHERE ordinal = 0 AND number IN ({numbers})"
-    )
-    database.execute(
-        f"INSERT INTO main.sync_births_{number} SELECT number, {ordinal}, number FROM ({numbers}) WHERE "
-        f"{is_counted('number')} AND number NOT IN (SELECT number FROM main.sync_births_{number}) ON CONFLICT DO NOTHING"
-    )
-
-
-def births_of(database: Database, number: int) -> dict[int, tuple[int, int]]:
-    """Return the map of a table: number to (ordinal, number where it was born)."""
-    rows = database.execute(f"SELECT number, ordinal, birth FROM main.sync_births_{number}")
-    return {number: (ordinal, birth) for number, ordinal, birth in rows.fetchall()}
+    before = load(database, number)
+    named: dict[int, Birth] = {}
+    for (one,) in database.execute(f"SELECT number FROM ({numbers}) WHERE {is_counted('number')}").fetchall():
+        birth = before.birth(one)
+        if birth is not None and birth[0] == 0:
+            named[one] = (ordinal, birth[1])
+    in_runs = [one for one in named if before.is_in_a_run(one)]
+    own = sorted((ordinal, one) for one in named if not before.is_in_a_run(one))
+    after = before.renamed(in_runs, {one: named[one] for one in in_runs})
+    runs = [Run(first, last, ordinal, first) for _, first, last in runs_of(own)]
+    store(database, number, before, Numbering([*after.runs, *runs], after.top))
 
 
 def birth(database: Database, number: int, value: int) -> tuple[bytes | None, int]:
     """Return the birth that a number stands for: device id, number there; no device for one that stands for itself."""
-    row = database.execute(
-        f"SELECT d.device_id, m.birth FROM main.sync_births_{number} AS m JOIN main.sync_devices AS d USING (ordinal) "
-        "WHERE m.number = ?",
-        (value,),
-    ).fetchone()
-    if row is not None:
-        return row[0], row[1]
-    return (database.device_id(), value) if value > 0 or value <= LEAST_OF_OURS else (None, value)
+    found = load(database, number).birth(value)
+    if found is None:
+        return None, value
+    device_id: bytes = database.one("SELECT device_id FROM main.sync_devices WHERE ordinal = ?", (found[0],))
+    return device_id, found[1]
 
 
 def local(database: Database, number: int, device_id: bytes, value: int) -> int | None:
     """Return the number that stands here for a birth; None where it is not known."""
-    found: int | None = database.one(
-        f"SELECT m.number FROM main.sync_births_{number} AS m JOIN main.sync_devices AS d USING (ordinal) "
-        "WHERE d.device_id = ? AND m.birth = ?",
-        (device_id, value),
-    )
-    if found is None and device_id == database.device_id():
-        taken = database.one(f"SELECT EXISTS (SELECT 1 FROM main.sync_births_{number} WHERE number = ?)", (value,))
-        return None if taken else value
-    return found
+    ordinal = database.one("SELECT ordinal FROM main.sync_devices WHERE device_id = ?", (device_id,))
+    return None if ordinal is None else load(database, number).number((ordinal, value))
+
+
+def greatest_used(database: Database, rows: str) -> int:
+    """Return the greatest number that moves the counter; `rows` selects them as `number`."""
+    return database.one(f"SELECT max(number) FROM ({rows}) WHERE number < {GREATEST}") or 0

@@ -267,9 +267,8 @@ class _Check:
             self.require(not strange, f"an operation on {table.name} has a base that its source does not hold")
         return int(total)
 
-
     def _births(self, table: TableDescription, part: Part) -> None:
-        """Check that a birth names a device and a number, and that a number which is no birth's is none of a counter."""
+        """Check that each birth names a device and a number, and that no number of a counter is without one."""
         pairs = [(f"b.v{i}", f"b.b{i}") for i in part.mapped]
         pairs += [] if part.is_inserts else [(f"b.o{i}", f"b.a{i}") for i in part.mapped]
         listed = "(SELECT ordinal FROM devices)"

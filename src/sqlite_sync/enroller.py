@@ -174,9 +174,7 @@ def _baseline(database: Database, table: Table, *, is_mapped: bool) -> int:
     ordinal = log.ordinal_for(database, as_uuid8(digest.digest()))
     if is_mapped:
         renumbering.make_room(database, table, ordinal)
-        births.note_baseline(
-            database, table.number, ordinal, f"SELECT {table.key[0].sql} AS number FROM {table.sql}"
-        )
+        births.note_baseline(database, table.number, ordinal, f"SELECT {table.key[0].sql} AS number FROM {table.sql}")
     held = (dot_number(ordinal, 1), dot_number(ordinal, count))
     if log.clock(database).get(ordinal):  # a peer with a copy of the same file has sent it already
         database.execute(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from sqlite_sync.bundle import Part, TableDescription
 from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import BundleError, SchemaError
+from sqlite_sync.numbering import Numbering
 from sqlite_sync.operation import ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import commas
 
@@ -157,32 +158,30 @@ def _describe(database: Database, table: TableDescription) -> None:
 def _copy(database: Database, table: TableDescription, left: int) -> int:
     """Copy the operations on a table, and return how many there are; at most `left` are to be found."""
     copied = 0
-    plain = {number for number in {*table.mapped.values()} if births.is_plain(database, number)}
+    numberings = {number: births.load(database, number) for number in {*table.mapped.values()}}
     for part in bundle.parts(table):
         _create(database, part.sql)
         if copied < left:
-            values, joins = _values(table, part, plain)
+            values = _values(table, part, numberings)
             is_plain = f"o.kind = {Kind.INSERT:d} AND o.base IS NULL"
             copied += database.execute(
-                f"INSERT INTO {SCHEMA}.{part.name} ({commas(part.columns)}) SELECT {values} FROM {_SENT}{joins} "
+                f"INSERT INTO {SCHEMA}.{part.name} ({commas(part.columns)}) SELECT {values} FROM {_SENT} "
                 f"WHERE {_IS_SENT} AND o.table_no = {table.number} "
                 f"AND {is_plain if part.is_inserts else f'NOT ({is_plain})'}"
             ).rowcount
     return copied
 
 
-def _values(table: TableDescription, part: Part, plain: Collection[int]) -> tuple[str, str]:
-    """Render the columns of a part from the log, and the joins that this takes."""
+def _values(table: TableDescription, part: Part, numberings: Mapping[int, Numbering]) -> str:
+    """Render the columns of a part from the log."""
     rendered = {column: f"o.{column}" for column in part.columns} | {"hlc": "o.hlc - d.base_hlc"}
-    joins = ""
     for position, number in table.mapped.items():
         for side, birth in (("v", "b"), ("o", "a")):
             column = f"{side}{position}"
             if column in rendered:
-                one = births.outward(f"o.{column}", f"{birth}{position}", number, is_plain=number in plain)
-                rendered |= {column: one.value, f"{birth}{position}": one.birth}
-                joins += one.joins
-    return commas(rendered[column] for column in part.columns), joins
+                value, ordinal = births.outward(f"o.{column}", number, numberings[number])
+                rendered |= {column: value, f"{birth}{position}": ordinal}
+    return commas(rendered[column] for column in part.columns)
 
 
 def since_peer(database: Database, peer_device_id: bytes) -> dict[int, int]:

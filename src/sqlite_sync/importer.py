@@ -32,6 +32,7 @@ from sqlite_sync.database import Database
 from sqlite_sync.decision import Deferred, Resolved, Strategy
 from sqlite_sync.devices import Incoming
 from sqlite_sync.errors import BundleError, GapError
+from sqlite_sync.numbering import Numbering
 from sqlite_sync.operation import ORDINAL_SHIFT, Kind, dot_number
 from sqlite_sync.tables import Table, commas, fold, is_literal
 
@@ -268,12 +269,15 @@ def _append(database: Database, header: Header, found: Sequence[_Device], reques
     )
     total, done = sum(device.new_count for device in found), 0
     if total:
-        entries = mapping.register(database, header)
-        _number(database, header.tables, entries)
+        numbers = _numbers(database, header, found)
+        _number_born(database, header.tables, numbers)
         with database.open_log():
             for table in header.tables:
-                done += _append_table(database, table, entries)
+                done += _append_table(database, table, numbers)
                 request.progress(Progress("append", done, total))
+            if done != total and any(table.mapped for table in header.tables):
+                _number_others(database, header.tables, numbers)
+                done += sum(_append_table(database, table, numbers, is_again=True) for table in header.tables)
     if done != total:
         msg = f"it has {done} new operations instead of {total}"
         raise _InvalidError(msg)
@@ -291,35 +295,82 @@ def _append(database: Database, header: Header, found: Sequence[_Device], reques
     database.execute("DROP TABLE temp.sync_incoming")
 
 
-def _number(database: Database, described: Sequence[TableDescription], entries: Mapping[int, Entry]) -> None:
-    """See to it that every row which the new operations name has a number here."""
-    named: dict[int, list[Mentioned]] = {table.number: [] for table in described if table.is_mapped}
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """How the numbers of a bundle's tables are written here: entries and numberings, and all ordinals, by its own."""
+
+    entries: Mapping[int, Entry]
+    numberings: dict[int, Numbering]
+    ordinals: Mapping[int, int]
+
+    def render(self, part: Part, table: TableDescription, side: str, position: int) -> str:
+        """Render a value of the bundle as it stands in the log; NULL where a birth has no number yet."""
+        value = f"b.{side}{position}"
+        if position not in table.mapped or part.read(value[2:]) == "NULL":
+            return value
+        number = table.mapped[position]
+        birth = f"b.{_BIRTH_OF[side]}{position}"
+        return births.inward(value, birth, self.entries[number].number, self.numberings[number], self.ordinals)
+
+
+_BIRTH_OF = {"v": "b", "o": "a"}
+
+
+def _number_born(database: Database, described: Sequence[TableDescription], numbers: _Numbers) -> None:
+    """Give the rows that a bundle inserts their numbers here."""
+    for table in described:
+        if table.is_mapped:
+            before = after = numbers.numberings[table.number]
+            for part in bundle.parts(table):
+                source = _new_in(part) if part.is_inserts else f"{_new_in(part)} AND b.kind = {Kind.INSERT:d}"
+                mentioned = Mentioned(source, f"b.b{table.key[0]}", f"b.v{table.key[0]}")
+                after = births.with_born(database, after, mentioned, numbers.ordinals)
+            births.store(database, numbers.entries[table.number].number, before, after)
+            numbers.numberings[table.number] = after
+
+
+def _number_others(database: Database, described: Sequence[TableDescription], numbers: _Numbers) -> None:
+    """Give the rows that it names, and nobody inserted, numbers too: whatever refers to them must go on to do so."""
     for table in described:
         for part in bundle.parts(table):
-            source = f"temp.sync_incoming AS d CROSS JOIN {SCHEMA}.{part.name} AS b ON b.op BETWEEN d.low AND d.high"
-            inserts = source if part.is_inserts else f"{source} AND b.kind = {Kind.INSERT:d}"
-            if table.is_mapped:
-                births.number_born(
-                    database,
-                    entries[table.number].number,
-                    [Mentioned(inserts, f"b.b{table.key[0]}", f"b.v{table.key[0]}")],
-                )
             for position, number in table.mapped.items():
-                if not (part.is_inserts and (position,) == table.key and table.is_mapped):
-                    named[number].append(Mentioned(source, f"b.b{position}", f"b.v{position}"))
-                if not part.is_inserts:
-                    named[number].append(Mentioned(source, f"b.a{position}", f"b.o{position}"))
-    for number, mentioned in named.items():
-        births.number_others(database, entries[number].number, mentioned)
+                for side in "v" if part.is_inserts else "vo":
+                    mentioned = Mentioned(_new_in(part), f"b.{_BIRTH_OF[side]}{position}", f"b.{side}{position}")
+                    before = numbers.numberings[number]
+                    after = births.with_others(database, before, mentioned, numbers.ordinals)
+                    births.store(database, numbers.entries[number].number, before, after)
+                    numbers.numberings[number] = after
 
 
-def _append_table(database: Database, table: TableDescription, entries: Mapping[int, Entry]) -> int:
-    entry = entries[table.number]
+def _new_in(part: Part) -> str:
+    """Render the new operations `b` in one of the bundle's tables, and what is known of their devices `d`."""
+    return f"temp.sync_incoming AS d CROSS JOIN {SCHEMA}.{part.name} AS b WHERE b.op BETWEEN d.low AND d.high"
+
+
+def _numbers(database: Database, header: Header, found: Sequence[_Device]) -> _Numbers:
+    entries = mapping.register(database, header)
+    return _Numbers(
+        entries,
+        {
+            table.number: births.load(database, entries[table.number].number)
+            for table in header.tables
+            if table.is_mapped
+        },
+        {device.range.ordinal: device.ordinal for device in found},
+    )
+
+
+def _append_table(database: Database, table: TableDescription, numbers: _Numbers, *, is_again: bool = False) -> int:
+    """Append the new operations on a table; those that name a row without a number are left out, for the next time."""
+    entry = numbers.entries[table.number]
     positions = {fold(name): position for position, name in enumerate(entry.columns)}
     places = [positions[fold(name)] for name, _ in table.columns]
     defaults = _defaults(database, entry, table)
     try:
-        return sum(_append_part(database, part, entry, places, defaults) for part in bundle.parts(table))
+        return sum(
+            _append_part(database, part, (table, numbers), places, defaults, is_again=is_again)
+            for part in bundle.parts(table)
+        )
     except sqlite3.IntegrityError as error:
         msg = f"it has an operation twice ({error})"
         raise _InvalidError(msg) from error
@@ -333,21 +384,34 @@ def _old(source: int, target: int, value: str) -> str:
 
 
 def _append_part(
-    database: Database, part: Part, entry: Entry, places: Sequence[int], defaults: Sequence[tuple[int, str]]
+    database: Database,
+    part: Part,
+    described: tuple[TableDescription, _Numbers],
+    places: Sequence[int],
+    defaults: Sequence[tuple[int, str]],
+    *,
+    is_again: bool,
 ) -> int:
     """Copy the new operations in one table of the bundle; its column i is at `places[i]` in the log."""
+    table, numbers = described
     columns = {
         "op": "b.op + d.shift",
-        "table_no": str(entry.number),
+        "table_no": str(numbers.entries[table.number].number),
         "kind": part.read("kind"),
         "base": "NULL" if part.is_inserts else _BASE,
         "hlc": "b.hlc + d.base_hlc",
     }
-    numbers, joins = _numbers(part, entry, places)
+    unnumbered = []
     for source, target in enumerate(places):
-        columns[f"v{target}"] = numbers.get(f"v{source}", f"b.v{source}")
+        columns[f"v{target}"] = numbers.render(part, table, "v", source)
         if not part.is_inserts:
-            columns[f"o{target}"] = _old(source, target, numbers.get(f"o{source}", f"b.o{source}"))
+            columns[f"o{target}"] = _old(source, target, numbers.render(part, table, "o", source))
+        if source in table.mapped and not (part.is_inserts and table.is_mapped and (source,) == table.key):
+            sides = "v" if part.is_inserts else "vo"
+            unnumbered += [
+                (f"b.{_BIRTH_OF[side]}{source}", numbers.render(part, table, side, source)) for side in sides
+            ]
+    known = "".join(f" AND ({birth} IS NULL OR {number} IS NOT NULL)" for birth, number in unnumbered)
     if not part.is_inserts:
         columns.setdefault("o0", f"iif(b.kind < {Kind.RESOLVE:d}, NULL, b.o0)")
     for target, default in defaults:
@@ -355,21 +419,9 @@ def _append_part(
             f"CASE WHEN {part.read('kind')} IN ({Kind.INSERT:d}, {Kind.RESOLVE:d}) THEN {default} END"
         )
     return database.execute(
-        f"INSERT INTO main.sync_operations ({commas(columns)}) SELECT {commas(columns.values())} FROM "
-        f"temp.sync_incoming AS d CROSS JOIN {SCHEMA}.{part.name} AS b ON b.op BETWEEN d.low AND d.high{joins}"
+        f"INSERT {'OR IGNORE ' if is_again else ''}INTO main.sync_operations ({commas(columns)}) "
+        f"SELECT {commas(columns.values())} FROM {_new_in(part)}{known}"
     ).rowcount
-
-
-def _numbers(part: Part, entry: Entry, places: Sequence[int]) -> tuple[dict[str, str], str]:
-    """Render the values of a part that number rows, by column, and the joins that this takes."""
-    rendered, joins = {}, ""
-    for position in part.mapped:
-        for side, birth in (("v", "b"),) if part.is_inserts else (("v", "b"), ("o", "a")):
-            alias, number = f"{birth}{position}", entry.numbers[places[position]]
-            one = births.inward(f"b.{side}{position}", f"b.{alias}", alias, number)
-            rendered[f"{side}{position}"] = one.value
-            joins += one.joins
-    return rendered, joins
 
 
 _BASE = (

@@ -1,7 +1,7 @@
 """Which columns number rows, and of which tables (SPEC.md, section 4.7).
 
-A table is mapped if its rows are named by the device where they were born and their number there. Its key column numbers
-its own rows; a column that refers to it, declared or by the user's word, numbers them too.
+A table is mapped if its rows are named by the device where they were born and their number there. Its key column
+numbers its own rows; a column that refers to it, declared or by the user's word, numbers them too.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from sqlite_sync import births, catalog
 from sqlite_sync.catalog import Entry
 from sqlite_sync.codec import pack_image, unpack_image
 from sqlite_sync.database import Database
-from sqlite_sync.tables import Table, commas
+from sqlite_sync.numbering import Numbering
+from sqlite_sync.tables import Table, commas, literal
 
 EVERY = 1 << 62  # beyond every dot number
 
@@ -79,35 +80,37 @@ def make_room(database: Database, table: Table, baseline: int | None) -> None:
     The held rows of this very baseline get the numbers of the rows that they are.
     """
     _note_top(database, table)
-    births_here = births.births_of(database, table.number)
-    if not births_here:
+    before = births.load(database, table.number)
+    if not before.runs:
         return
-    moves = dict(_moves(database, table, baseline, births_here))
+    moves = dict(_moves(before, baseline, _held_only(database, table)))
     if moves:
         renumber(database, table.number, [(number, EVERY, fresh) for number, fresh in moves.items()])
-        births.rename(database, table.number, {fresh: births_here[number] for number, fresh in moves.items()}, moves)
+        named = {fresh: birth for number, fresh in moves.items() if (birth := before.birth(number))}
+        births.store(database, table.number, before, before.renamed(moves, named))
 
 
-def _moves(
-    database: Database, table: Table, baseline: int | None, births_here: dict[int, tuple[int, int]]
-) -> Iterator[tuple[int, int]]:
-    held = _held_only(database, table)
-    next_free: int = database.one("SELECT top FROM main.sync_tables WHERE table_no = ?", (table.number,))
-    for number, (ordinal, birth) in births_here.items():
-        if baseline is not None and ordinal == baseline:
-            if number != birth:
-                yield number, birth
-        elif number in held:
-            next_free += 1
-            yield number, next_free
+def _moves(before: Numbering, baseline: int | None, held: set[int]) -> Iterator[tuple[int, int]]:
+    """Yield (number, new number): to the rows of the baseline theirs, to others that stand in their way the next."""
+    same = {
+        number: number + run.shift
+        for run in before.runs
+        if run.ordinal == baseline and run.shift
+        for number in range(run.low, run.high + 1)
+    }
+    yield from same.items()
+    fresh = max([before.top, *same.values()])
+    for number in sorted((held | set(same.values())) - same.keys()):
+        birth = before.birth(number)
+        if birth is not None and before.is_in_a_run(number) and birth != (baseline, number):
+            fresh += 1
+            yield number, fresh
 
 
 def _held_only(database: Database, table: Table) -> set[int]:
     """Return the numbers of the table's rows that are, in the log, those of held rows."""
     [key] = table.key
-    held = (
-        "EXISTS (SELECT 1 FROM main.sync_held AS h WHERE h.table_no = o.table_no AND o.op BETWEEN h.low AND h.high)"
-    )
+    held = "EXISTS (SELECT 1 FROM main.sync_held AS h WHERE h.table_no = o.table_no AND o.op BETWEEN h.low AND h.high)"
     rows = database.execute(
         f"SELECT o.{key.new}, min({held}) FROM main.sync_operations AS o WHERE o.table_no = {table.number} AND o.op < 0 "
         f"AND o.{key.new} IN (SELECT {key.sql} FROM {table.sql}) GROUP BY 1"
@@ -118,17 +121,13 @@ def _held_only(database: Database, table: Table) -> set[int]:
 def _note_top(database: Database, table: Table) -> None:
     """Note the greatest number that a table used before it was enabled."""
     [key] = table.key
-    used = f"SELECT max({key.sql}) FROM {table.sql} WHERE {key.sql} < {births.GREATEST}"
+    used = f"SELECT {key.sql} AS number FROM {table.sql}"
     if database.one("SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence')"):
-        counted = f"SELECT max(seq) FROM main.sqlite_sequence WHERE name = ? AND seq < {births.GREATEST}"
-        top = max(database.one(used) or 0, database.one(counted, (table.name,)) or 0)
-    else:
-        top = database.one(used) or 0
-    database.execute("UPDATE main.sync_tables SET top = max(top, ?) WHERE table_no = ?", (top, table.number))
-    births.raise_top(database, table.number)
+        used += f" UNION ALL SELECT seq FROM main.sqlite_sequence WHERE name = {literal(table.name)}"
+    births.raise_top(database, table.number, births.greatest_used(database, used))
 
 
-def shared(database: Database, table: Table) -> list[tuple[Entry, str]]:
+def referring(database: Database, table: Table) -> list[tuple[Entry, str]]:
     """List the columns, of this table and of others that exist, that refer to rows of a table by number."""
     return [
         (entry, entry.columns[position])

@@ -7,12 +7,13 @@ was deleted, its number again. The new row is another one, so the row that had t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlite_sync import births, catalog, log, reconciler, renumbering
 from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database
+from sqlite_sync.numbering import GREATEST, Birth, Numbering
 from sqlite_sync.operation import Kind
 from sqlite_sync.tables import Table, quote
 
@@ -28,23 +29,57 @@ class Change:
     is_there: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Numbers that rows had before, and such as are kept free for rows that nobody has inserted."""
+
+    by_rows: set[int]
+    kept_free: set[int]
+
+
+def reborn(changes: Iterable[Change], before: Mapping[int, bool], numbers: Used, other: int) -> Iterator[Change]:
+    """Yield those inserts that took a used number as SQLite gives it: one more than the greatest in the table.
+
+    And those that took one which was kept free. `before` says which of the changed numbers stood in the table at first,
+    `other` is the greatest of all the others.
+    """
+    there = {number for number, is_there in before.items() if is_there}
+    heap = [-number for number in there]
+    heapq.heapify(heap)
+    used, kept_free = set(numbers.by_rows), set(numbers.kept_free)
+    for change in changes:
+        if change.is_there and change.number not in there:
+            while heap and -heap[0] not in there:
+                heapq.heappop(heap)
+            is_next = change.number == max(other, -heap[0] if heap else 0, 0) + 1
+            if change.number in kept_free or (change.number in used and is_next):
+                yield change
+            kept_free.discard(change.number)
+        if change.is_there:
+            there.add(change.number)
+            heapq.heappush(heap, -change.number)
+        else:
+            there.discard(change.number)
+        used.add(change.number)
+
+
 def is_needed(database: Database) -> bool:
     """Tell whether own operations have not been looked through; reads only."""
-    return bool(catalog.mapped(database)) and _named(database) < log.own_seq(database)
+    return _named(database) < log.own_seq(database) and bool(catalog.mapped(database))
 
 
 def look(database: Database) -> None:
     """Look through the own operations since the last time, in the caller's transaction."""
-    named, own = _named(database), log.own_seq(database)
-    if named == own:
-        return
-    mapped = set(catalog.mapped(database))
-    touched = "SELECT DISTINCT table_no FROM main.sync_operations WHERE op > ?" if mapped else "SELECT 0 WHERE ? < 0"
-    for (number,) in database.execute(touched, (named,)).fetchall():
-        entry = next((one for one in catalog.entries(database) if one.number == number), None)
-        if entry and number in mapped and entry.is_enabled and catalog.exists(database, entry):
-            _look(database, catalog.shape(database, entry), named)
-    database.execute("UPDATE main.sync_state SET named_seq = ?", (log.own_seq(database),))
+    named = _named(database)
+    mapped = set(catalog.mapped(database)) if named < log.own_seq(database) else set()
+    if mapped:
+        touched = database.execute("SELECT DISTINCT table_no FROM main.sync_operations WHERE op > ?", (named,))
+        here = mapped.intersection(number for (number,) in touched.fetchall())
+        for entry in catalog.entries(database):
+            if entry.number in here and entry.is_enabled and catalog.exists(database, entry):
+                _look(database, catalog.shape(database, entry), named)
+    if named < log.own_seq(database):
+        database.execute("UPDATE main.sync_state SET named_seq = ?", (log.own_seq(database),))
 
 
 def _named(database: Database) -> int:
@@ -54,23 +89,23 @@ def _named(database: Database) -> int:
 
 def _look(database: Database, table: Table, named: int) -> None:
     [key] = table.key
-    top: int = database.one("SELECT top FROM main.sync_tables WHERE table_no = ?", (table.number,))
+    numbering = births.load(database, table.number)
     fresh = f"FROM main.sync_operations AS o WHERE o.op > {named} AND o.table_no = {table.number}"
-    inserted = f"{fresh} AND o.kind = {Kind.INSERT:d}"
-    least, greatest = database.execute(
-        f"SELECT min(o.{key.new}), max(o.{key.new}) FILTER (WHERE o.{key.new} < {births.GREATEST}) {inserted}"
+    is_insert = f"o.kind = {Kind.INSERT:d}"
+    least, greatest, deletes = database.execute(
+        f"SELECT min(iif({is_insert}, o.{key.new}, NULL)), "
+        f"max(iif({is_insert} AND o.{key.new} < {GREATEST}, o.{key.new}, 0)), sum(o.kind = {Kind.DELETE:d}) {fresh}"
     ).fetchone()
     if least is None:
         return
-    database.execute(
-        "UPDATE main.sync_tables SET top = max(top, ?) WHERE table_no = ?", (greatest or 0, table.number)
-    )
+    births.raise_top(database, table.number, greatest)
     deleted = f"SELECT o.{key.new} {fresh} AND o.kind = {Kind.DELETE:d}"
-    is_suspect = least <= top or database.one(f"SELECT EXISTS (SELECT 1 {inserted} AND o.{key.new} IN ({deleted}))")
+    again = f"SELECT EXISTS (SELECT 1 {fresh} AND {is_insert} AND o.{key.new} IN ({deleted}))"
+    is_suspect = least <= numbering.top or (deletes and database.one(again))
     if is_suspect and not _counts_up(database, table):
-        reborn = _reborn(database, table, named, top)
-        if reborn:
-            _rename(database, table, reborn)
+        found = _reborn(database, table, named, numbering)
+        if found:
+            _rename(database, table, found)
 
 
 def _counts_up(database: Database, table: Table) -> bool:
@@ -80,7 +115,7 @@ def _counts_up(database: Database, table: Table) -> bool:
     return bool(has_counters) and "AUTOINCREMENT" in text.upper()
 
 
-def _reborn(database: Database, table: Table, named: int, top: int) -> list[Change]:
+def _reborn(database: Database, table: Table, named: int, numbering: Numbering) -> list[Change]:
     """List the inserts since `named` that took the number of another row."""
     [key] = table.key
     rows = database.execute(
@@ -93,34 +128,12 @@ def _reborn(database: Database, table: Table, named: int, top: int) -> list[Chan
         first.setdefault(change.number, change.is_there)
     before = {number: not is_there for number, is_there in first.items()}  # a delete says that it was there
     used = {number for number, is_there in first.items() if not is_there}
-    doubtful = [number for number, is_there in first.items() if is_there and number <= top]
-    for number, was_there in _past(database, table, named, doubtful).items():
-        before[number] = was_there
-        used.add(number)
-    return list(reborn(changes, before, used, _greatest_other(database, table, first)))
-
-
-def reborn(changes: Iterable[Change], before: Mapping[int, bool], used: set[int], other: int) -> Iterable[Change]:
-    """Yield those inserts that took a used number as SQLite gives it: one more than the greatest in the table.
-
-    `before` says which of the changed numbers stood in the table at first, `other` is the greatest of all the others.
-    """
-    there = {number for number, is_there in before.items() if is_there}
-    heap = [-number for number in there]
-    heapq.heapify(heap)
-    used = set(used)
-    for change in changes:
-        if change.is_there and change.number not in there:
-            while heap and -heap[0] not in there:
-                heapq.heappop(heap)
-            if change.number in used and change.number == max(other, -heap[0] if heap else 0, 0) + 1:
-                yield change
-        if change.is_there:
-            there.add(change.number)
-            heapq.heappush(heap, -change.number)
-        else:
-            there.discard(change.number)
-        used.add(change.number)
+    doubtful = [number for number, is_there in first.items() if is_there and number <= numbering.top]
+    past = _past(database, table, named, doubtful)
+    before |= past
+    used |= past.keys()
+    kept_free = {number for number in doubtful if number not in past and numbering.is_in_a_run(number)}
+    return list(reborn(changes, before, Used(used, kept_free), _greatest_other(database, table, first)))
 
 
 def _past(database: Database, table: Table, named: int, numbers: list[int]) -> dict[int, bool]:
@@ -128,24 +141,14 @@ def _past(database: Database, table: Table, named: int, numbers: list[int]) -> d
     [key] = table.key
     database.execute("CREATE TEMP TABLE sync_doubtful (number INTEGER PRIMARY KEY)")
     database.executemany("INSERT INTO temp.sync_doubtful VALUES (?)", [(number,) for number in numbers])
-    found = dict.fromkeys(
-        (n for (n,) in database.execute(
-            f"SELECT number FROM temp.sync_doubtful JOIN main.sync_births_{table.number} USING (number)"
-        )),
-        False,
-    )
-    for number, kind in database.execute(
-        f"SELECT o.{key.new}, o.kind FROM main.sync_operations AS o {log.AUTHOR} WHERE o.op <= {named} AND "
-        f"o.table_no = {table.number} AND o.{key.new} IN (SELECT number FROM temp.sync_doubtful) ORDER BY {log.TOTAL_ORDER}"
-    ):
-        found[number] = kind not in _GONE
-    for (number,) in database.execute(
-        f"SELECT k.k0 FROM main.sync_keys_{table.number} AS k JOIN main.sync_forks USING (fork) WHERE is_parked"
-    ):
-        if number in found:
-            found[number] = False
+    kinds = database.execute(
+        f"SELECT o.{key.new}, o.kind FROM main.sync_operations AS o {log.AUTHOR} WHERE o.op <= {named} "
+        f"AND o.table_no = {table.number} AND o.{key.new} IN (SELECT number FROM temp.sync_doubtful) "
+        f"ORDER BY {log.TOTAL_ORDER}"
+    ).fetchall()
     database.execute("DROP TABLE temp.sync_doubtful")
-    return found
+    found = {number: kind not in _GONE for number, kind in kinds}
+    return found | dict.fromkeys(_parked(database, table).intersection(found), False)
 
 
 def _greatest_other(database: Database, table: Table, changed: Iterable[int]) -> int:
@@ -163,29 +166,23 @@ def _greatest_other(database: Database, table: Table, changed: Iterable[int]) ->
 
 def _rename(database: Database, table: Table, found: list[Change]) -> None:
     """Give the rows that had these numbers before names of ours; the new rows are born here, under these."""
-    n = table.number
-    known = births.births_of(database, n)
+    before = births.load(database, table.number)
     parked = _parked(database, table)
-    ours = births.least_of_ours(database, n)
-    top: int = database.one("SELECT top FROM main.sync_tables WHERE table_no = ?", (n,))
+    ours, top = before.least_of_ours, before.top
     moves: list[tuple[int, int, int]] = []
-    named: dict[int, tuple[int, int]] = {}
+    named: dict[int, Birth] = {}
     for change in found:
         if change.number in parked:  # it will come back: among the numbers that a person may see
-            top += 1
-            fresh = top
             parked.discard(change.number)
+            fresh = top = top + 1
         else:
-            ours -= 1
-            fresh = ours
+            fresh = ours = ours - 1
         moves.append((change.number, change.dot, fresh))
-        named[fresh] = named.get(change.number) or known.get(change.number) or (0, change.number)
+        named[fresh] = named.get(change.number) or before.birth(change.number) or (0, change.number)
         named[change.number] = (0, fresh)
-    renumbering.renumber(database, n, moves)
-    births.rename(database, n, named, {change.number for change in found})
-    database.execute("UPDATE main.sync_tables SET top = max(top, ?) WHERE table_no = ?", (top, n))
-    numbers = {change.number for change in found}
-    for entry in _referring(database, table, numbers):  # whoever refers to such a number, refers to the new row now
+    renumbering.renumber(database, table.number, moves)
+    births.store(database, table.number, before, before.renamed((), named))
+    for entry in _referring(database, table, {change.number for change in found}):
         reconciler.reconcile(database, catalog.shape(database, entry))
 
 
@@ -197,10 +194,10 @@ def _parked(database: Database, table: Table) -> set[int]:
 
 
 def _referring(database: Database, table: Table, numbers: set[int]) -> list[Entry]:
-    """List the tables that have rows which refer to one of these numbers."""
+    """List the tables with rows that refer to one of these numbers: to the new row now, whomever they meant before."""
     found: dict[int, Entry] = {}
     listed = ", ".join(map(str, numbers))
-    for entry, column in renumbering.shared(database, table):
+    for entry, column in renumbering.referring(database, table):
         select = f"SELECT EXISTS (SELECT 1 FROM main.{quote(entry.name)} WHERE {quote(column)} IN ({listed}))"
         if entry.number not in found and database.one(select):
             found[entry.number] = entry
