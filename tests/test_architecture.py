@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("reconciler",),
     ("reuse",),
     ("settler",),
-    ("enroller", "resolver", "carrier", "anatomy", "audit"),
+    ("enroller", "resolver", "carrier", "anatomy", "audit", "appender"),
     ("arbiter", "unparking", "guesses"),
     ("importer", "hazards"),
     ("folder", "doctor"),

@@ -6,8 +6,9 @@ are both translations, as SQL, so that no value travels through Python.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlite_sync.database import Database
 from sqlite_sync.numbering import GREATEST, LEAST_OF_OURS, MOST_GAP, Birth, Numbering, Run, is_dense, runs_of
@@ -110,17 +111,50 @@ class Mentioned:
     value: str
 
 
-def with_born(database: Database, numbering: Numbering, mentioned: Mentioned, ordinals: Mapping[int, int]) -> Numbering:
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What stands in two such columns: how many births and other values, of which devices, between which values."""
+
+    births: int
+    rows: int
+    first_ordinal: int | None
+    last_ordinal: int | None
+    first: Any
+    last: Any
+
+    def run(self, numbering: Numbering, ordinals: Mapping[int, int]) -> Run | None:
+        """Return the run in which all of them are; None where there is no such run, or there are other values."""
+        if not self.births or self.births != self.rows or self.first_ordinal != self.last_ordinal:
+            return None
+        here = ordinals.get(self.first_ordinal or 0)
+        runs = (run for run in numbering.runs if run.ordinal == here)
+        return next((run for run in runs if run.birth <= self.first and self.last <= run.last_birth), None)
+
+
+def spans(database: Database, mentioned: Sequence[Mentioned]) -> list[Span]:
+    """Look over several pairs of columns of one source."""
+    if not mentioned:
+        return []
+    wanted = ", ".join(
+        f"count({one.birth}), min({one.birth}), max({one.birth}), min({one.value}), max({one.value})"
+        for one in mentioned
+    )
+    rows, *found = database.execute(f"SELECT count(*), {wanted} FROM {mentioned[0].source}").fetchone()
+    return [Span(found[i], rows, *found[i + 1 : i + 5]) for i in range(0, len(found), 5)]
+
+
+def with_born(
+    database: Database, numbering: Numbering, born: tuple[Mentioned, Span], ordinals: Mapping[int, int]
+) -> Numbering:
     """Give rows that a bundle inserts their numbers."""
+    mentioned, span = born
     birth, value = mentioned.birth, mentioned.value
-    count, first_there, last_there, first, last = database.execute(
-        f"SELECT count(*), min({birth}), max({birth}), min({value}), max({value}) FROM {mentioned.source}"
-    ).fetchone()
-    if not count or first_there is None:
+    if not span.births or span.first_ordinal is None:
         return numbering
-    ordinal = ordinals.get(first_there, 0)
-    if first_there == last_there and first > numbering.last_birth(ordinal) and is_dense(first, last, count):
-        return numbering.with_born([(ordinal, first, last)]) if ordinal else numbering
+    ordinal = ordinals.get(span.first_ordinal, 0)
+    is_behind = span.first > numbering.last_birth(ordinal) and is_dense(span.first, span.last, span.births)
+    if span.births == span.rows and span.first_ordinal == span.last_ordinal and is_behind:
+        return numbering.with_born([(ordinal, span.first, span.last)]) if ordinal else numbering
     rows = database.execute(f"SELECT {birth}, {value} FROM {mentioned.source} AND {birth} IS NOT NULL").fetchall()
     return numbering.with_each_born((ordinals.get(there, 0), number) for there, number in rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -202,7 +202,9 @@ class _Check:
             self.require({ordinal, known_ordinal} <= ordinals and ordinal != known_ordinal, "a context names no device")
             self.require(0 < seq <= MAX_SEQ and 0 < known_seq <= MAX_SEQ, "a context is out of range")
         self._contexts(header)
-        counted = sum(self._operations(table, part) for table in header.tables for part in bundle.parts(table))
+        counted = sum(
+            self._operations(table, part, ordinals) for table in header.tables for part in bundle.parts(table)
+        )
         self.require(counted == header.total_operations, "it has not the operations that it says")
         self._last_clocks(header)
 
@@ -240,7 +242,7 @@ class _Check:
     def _parts(self, header: Header) -> list[Part]:
         return [part for table in header.tables for part in bundle.parts(table)]
 
-    def _operations(self, table: TableDescription, part: Part) -> int:
+    def _operations(self, table: TableDescription, part: Part, ordinals: Collection[int]) -> int:
         """Check the operations in one table as a set; return how many there are."""
         kind = part.read("kind")
         tests = [
@@ -255,7 +257,7 @@ class _Check:
             f"SELECT count(*), count({part.read('base')}) FROM d CROSS JOIN {part.name} AS b "
             f"ON b.op > d.after AND b.op <= d.last WHERE {' AND '.join(tests)}"
         )
-        self._births(table, part)
+        self._births(table, part, ordinals)
         [(total,)] = self._all(f"SELECT count(*) FROM {part.name}")
         self.require(valid == total, f"an operation on {table.name} is malformed, or outside its range or its clock")
         if bases:
@@ -267,14 +269,15 @@ class _Check:
             self.require(not strange, f"an operation on {table.name} has a base that its source does not hold")
         return int(total)
 
-    def _births(self, table: TableDescription, part: Part) -> None:
+    def _births(self, table: TableDescription, part: Part, ordinals: Collection[int]) -> None:
         """Check that each birth names a device and a number, and that no number of a counter is without one."""
         pairs = [(f"b.v{i}", f"b.b{i}") for i in part.mapped]
         pairs += [] if part.is_inserts else [(f"b.o{i}", f"b.a{i}") for i in part.mapped]
-        listed = "(SELECT ordinal FROM devices)"
+        last = max(ordinals)
+        listed = f"BETWEEN 0 AND {last}" if last + 1 == len(ordinals) else "IN (SELECT ordinal FROM devices)"
         wrong = " OR ".join(
             f"iif({birth} IS NULL, {is_counted(value)}, NOT {is_counted(value)} OR typeof({birth}) <> 'integer' "
-            f"OR {birth} NOT IN {listed})"
+            f"OR NOT {birth} {listed})"
             for value, birth in pairs
         )
         strange = wrong and self._all(f"SELECT 1 FROM {part.name} AS b WHERE {wrong} LIMIT 1")

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self, overload
 
 from sqlite_sync import (
+    appender,
     arbiter,
     bundle_reader,
     capture,
@@ -128,12 +129,12 @@ class SyncEngine:
                 return renewed
             with (
                 bundle_reader.opened(Path(bundle)) as (copy, header),
-                self._database.attached(copy, importer.SCHEMA),
+                self._database.attached(copy, appender.SCHEMA),
                 self._without_foreign_keys(),
                 self._database.transaction(),
             ):
                 settler.settle_as_it_is(self._database)
-                agreed = devices.agreed_seq(self._database, Incoming(Path(bundle), header, importer.SCHEMA))
+                agreed = devices.agreed_seq(self._database, Incoming(Path(bundle), header, appender.SCHEMA))
                 renewed = devices.renew(self._database, agreed)
             self._device_id = renewed
             return renewed

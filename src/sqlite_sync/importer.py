@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlite_sync import (
+    appender,
     applier,
     arbiter,
-    births,
     bundle,
     bundle_reader,
     catalog,
     conflicts,
     devices,
     log,
-    mapping,
     peers,
     settler,
 )
+from sqlite_sync.appender import SCHEMA, Device, InvalidError
 from sqlite_sync.applier import Todo
-from sqlite_sync.births import Mentioned
-from sqlite_sync.bundle import DeviceRange, Header, Part, TableDescription
+from sqlite_sync.bundle import Header
 from sqlite_sync.catalog import Entry
 from sqlite_sync.codec import Value
 from sqlite_sync.conflicts import Conflict
@@ -32,11 +30,9 @@ from sqlite_sync.database import Database
 from sqlite_sync.decision import Deferred, Resolved, Strategy
 from sqlite_sync.devices import Incoming
 from sqlite_sync.errors import BundleError, GapError
-from sqlite_sync.numbering import Numbering
-from sqlite_sync.operation import ORDINAL_SHIFT, Kind, dot_number
-from sqlite_sync.tables import Table, commas, fold, is_literal
+from sqlite_sync.operation import Kind
+from sqlite_sync.tables import Table
 
-SCHEMA = "sync_bundle"
 MOST_ROWS = 1000
 
 
@@ -119,43 +115,10 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class _Device:
-    """A device of the bundle beside what is known of it here."""
-
-    range: DeviceRange
-    ordinal: int
-    known: int
-
-    @property
-    def shift(self) -> int:
-        """What to add to a dot number of the bundle for one of this file."""
-        return (self.range.ordinal - self.ordinal) << ORDINAL_SHIFT
-
-    @property
-    def last_common(self) -> int:
-        """The dot number, here, of its last operation that both sides know."""
-        return dot_number(self.ordinal, min(self.known, self.range.to_seq))
-
-    @property
-    def new(self) -> tuple[int, int]:
-        """The dot numbers of its new operations, here."""
-        return dot_number(self.ordinal, self.known) + 1, dot_number(self.ordinal, self.range.to_seq)
-
-    @property
-    def new_count(self) -> int:
-        """How many of its operations are new here."""
-        return max(self.range.to_seq - self.known, 0)
-
-
-class _InvalidError(Exception):
-    """What only importing shows to be wrong with a bundle."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Done:
     """What was done, before it is told."""
 
-    found: Sequence[_Device]
+    found: Sequence[Device]
     plans: Sequence[Plan]
     held_tables: Sequence[str]
     held_count: int
@@ -181,7 +144,7 @@ def run(database: Database, path: Path, request: Request) -> ImportResult:
         ):
             try:
                 return _import(database, path, header, request)
-            except _InvalidError as error:
+            except InvalidError as error:
                 msg = f"{path} is not a valid bundle: {error}; ask its author for a new one"
                 raise BundleError(msg) from error
 
@@ -211,7 +174,8 @@ def _import(database: Database, path: Path, header: Header, request: Request) ->
         return _skipped(header)
     found = _compare(database, path, header)
     old = log.clock(database)
-    _append(database, header, found, request)
+    total = sum(device.new_count for device in found)
+    appender.append(database, header, found, lambda done: request.progress(Progress("append", done, total)))
     applied, held = _split_tables(database, header, found)
     todo = Todo(
         new=sorted(device.new for device in found if device.new_count),
@@ -219,7 +183,6 @@ def _import(database: Database, path: Path, header: Header, request: Request) ->
         most_rows=MOST_ROWS if request.dry_run else 0,
     )
     plans = applier.apply(database, applied, todo)
-    total = sum(device.new_count for device in found)
     request.progress(Progress("apply", total, total))
     held_count = _hold(database, held, todo)
     _note(database, header, found, request.now_ms)
@@ -231,11 +194,11 @@ def _import(database: Database, path: Path, header: Header, request: Request) ->
     return replace(result, resolved=resolutions.resolved, deferred=resolutions.deferred)
 
 
-def _compare(database: Database, path: Path, header: Header) -> list[_Device]:
+def _compare(database: Database, path: Path, header: Header) -> list[Device]:
     """Compare both frontiers, device by device; errors name the device."""
     clock, incoming = log.clock(database), Incoming(path, header, SCHEMA)
     ordinals = log.ordinals_for(database, [device.device_id for device in header.devices])
-    found = [_Device(one, o := ordinals[one.device_id], clock.get(o, 0)) for one in header.devices]
+    found = [Device(one, o := ordinals[one.device_id], clock.get(o, 0)) for one in header.devices]
     hlcs = log.hlcs_at(database, [device.last_common for device in found])
     for one in found:
         device, ordinal, known = one.range, one.ordinal, one.known
@@ -254,207 +217,7 @@ def _compare(database: Database, path: Path, header: Header) -> list[_Device]:
     return found
 
 
-def _append(database: Database, header: Header, found: Sequence[_Device], request: Request) -> None:
-    """Copy new operations and contexts into the log, in this file's numbers."""
-    database.execute(
-        "CREATE TEMP TABLE sync_incoming "
-        "(bundle_ordinal INTEGER PRIMARY KEY, ordinal, known, shift, low, high, base_hlc)"
-    )
-    database.executemany(
-        "INSERT INTO temp.sync_incoming VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (d.range.ordinal, d.ordinal, d.known, d.shift, d.new[0] - d.shift, d.new[1] - d.shift, d.range.base_hlc)
-            for d in found
-        ],
-    )
-    total, done = sum(device.new_count for device in found), 0
-    if total:
-        numbers = _numbers(database, header, found)
-        _number_born(database, header.tables, numbers)
-        with database.open_log():
-            for table in header.tables:
-                done += _append_table(database, table, numbers)
-                request.progress(Progress("append", done, total))
-            if done != total and any(table.mapped for table in header.tables):
-                _number_others(database, header.tables, numbers)
-                done += sum(_append_table(database, table, numbers, is_again=True) for table in header.tables)
-    if done != total:
-        msg = f"it has {done} new operations instead of {total}"
-        raise _InvalidError(msg)
-    _require_ascending_clocks(database)
-    database.execute(
-        f"INSERT INTO main.sync_contexts SELECT d.ordinal, k.ordinal, c.seq, c.known_seq FROM {SCHEMA}.contexts AS c "
-        "JOIN temp.sync_incoming AS d ON d.bundle_ordinal = c.ordinal JOIN temp.sync_incoming AS k ON "
-        "k.bundle_ordinal = c.known_ordinal "
-        "WHERE c.seq > d.known"
-    )
-    database.executemany(
-        "UPDATE main.sync_devices SET seq = ? WHERE ordinal = ? AND ordinal <> 0",
-        [(d.range.to_seq, d.ordinal) for d in found if d.new_count],
-    )
-    database.execute("DROP TABLE temp.sync_incoming")
-
-
-@dataclass(frozen=True, slots=True)
-class _Numbers:
-    """How the numbers of a bundle's tables are written here: entries and numberings, and all ordinals, by its own."""
-
-    entries: Mapping[int, Entry]
-    numberings: dict[int, Numbering]
-    ordinals: Mapping[int, int]
-
-    def render(self, part: Part, table: TableDescription, side: str, position: int) -> str:
-        """Render a value of the bundle as it stands in the log; NULL where a birth has no number yet."""
-        value = f"b.{side}{position}"
-        if position not in table.mapped or part.read(value[2:]) == "NULL":
-            return value
-        number = table.mapped[position]
-        birth = f"b.{_BIRTH_OF[side]}{position}"
-        return births.inward(value, birth, self.entries[number].number, self.numberings[number], self.ordinals)
-
-
-_BIRTH_OF = {"v": "b", "o": "a"}
-
-
-def _number_born(database: Database, described: Sequence[TableDescription], numbers: _Numbers) -> None:
-    """Give the rows that a bundle inserts their numbers here."""
-    for table in described:
-        if table.is_mapped:
-            before = after = numbers.numberings[table.number]
-            for part in bundle.parts(table):
-                source = _new_in(part) if part.is_inserts else f"{_new_in(part)} AND b.kind = {Kind.INSERT:d}"
-                mentioned = Mentioned(source, f"b.b{table.key[0]}", f"b.v{table.key[0]}")
-                after = births.with_born(database, after, mentioned, numbers.ordinals)
-            births.store(database, numbers.entries[table.number].number, before, after)
-            numbers.numberings[table.number] = after
-
-
-def _number_others(database: Database, described: Sequence[TableDescription], numbers: _Numbers) -> None:
-    """Give the rows that it names, and nobody inserted, numbers too: whatever refers to them must go on to do so."""
-    for table in described:
-        for part in bundle.parts(table):
-            for position, number in table.mapped.items():
-                for side in "v" if part.is_inserts else "vo":
-                    mentioned = Mentioned(_new_in(part), f"b.{_BIRTH_OF[side]}{position}", f"b.{side}{position}")
-                    before = numbers.numberings[number]
-                    after = births.with_others(database, before, mentioned, numbers.ordinals)
-                    births.store(database, numbers.entries[number].number, before, after)
-                    numbers.numberings[number] = after
-
-
-def _new_in(part: Part) -> str:
-    """Render the new operations `b` in one of the bundle's tables, and what is known of their devices `d`."""
-    return f"temp.sync_incoming AS d CROSS JOIN {SCHEMA}.{part.name} AS b WHERE b.op BETWEEN d.low AND d.high"
-
-
-def _numbers(database: Database, header: Header, found: Sequence[_Device]) -> _Numbers:
-    entries = mapping.register(database, header)
-    return _Numbers(
-        entries,
-        {
-            table.number: births.load(database, entries[table.number].number)
-            for table in header.tables
-            if table.is_mapped
-        },
-        {device.range.ordinal: device.ordinal for device in found},
-    )
-
-
-def _append_table(database: Database, table: TableDescription, numbers: _Numbers, *, is_again: bool = False) -> int:
-    """Append the new operations on a table; those that name a row without a number are left out, for the next time."""
-    entry = numbers.entries[table.number]
-    positions = {fold(name): position for position, name in enumerate(entry.columns)}
-    places = [positions[fold(name)] for name, _ in table.columns]
-    defaults = _defaults(database, entry, table)
-    try:
-        return sum(
-            _append_part(database, part, (table, numbers), places, defaults, is_again=is_again)
-            for part in bundle.parts(table)
-        )
-    except sqlite3.IntegrityError as error:
-        msg = f"it has an operation twice ({error})"
-        raise _InvalidError(msg) from error
-
-
-def _old(source: int, target: int, value: str) -> str:
-    """Render o<target> of a bundle's o<source>; a resolution's o0 is no column's value and keeps its place."""
-    if source == target or 0 not in (source, target):
-        return value
-    return f"iif(b.kind < {Kind.RESOLVE:d}, {value}, {'b.o0' if target == 0 else 'NULL'})"
-
-
-def _append_part(
-    database: Database,
-    part: Part,
-    described: tuple[TableDescription, _Numbers],
-    places: Sequence[int],
-    defaults: Sequence[tuple[int, str]],
-    *,
-    is_again: bool,
-) -> int:
-    """Copy the new operations in one table of the bundle; its column i is at `places[i]` in the log."""
-    table, numbers = described
-    columns = {
-        "op": "b.op + d.shift",
-        "table_no": str(numbers.entries[table.number].number),
-        "kind": part.read("kind"),
-        "base": "NULL" if part.is_inserts else _BASE,
-        "hlc": "b.hlc + d.base_hlc",
-    }
-    unnumbered = []
-    for source, target in enumerate(places):
-        columns[f"v{target}"] = numbers.render(part, table, "v", source)
-        if not part.is_inserts:
-            columns[f"o{target}"] = _old(source, target, numbers.render(part, table, "o", source))
-        if source in table.mapped and not (part.is_inserts and table.is_mapped and (source,) == table.key):
-            sides = "v" if part.is_inserts else "vo"
-            unnumbered += [
-                (f"b.{_BIRTH_OF[side]}{source}", numbers.render(part, table, side, source)) for side in sides
-            ]
-    known = "".join(f" AND ({birth} IS NULL OR {number} IS NOT NULL)" for birth, number in unnumbered)
-    if not part.is_inserts:
-        columns.setdefault("o0", f"iif(b.kind < {Kind.RESOLVE:d}, NULL, b.o0)")
-    for target, default in defaults:
-        columns[f"v{target}"] = (
-            f"CASE WHEN {part.read('kind')} IN ({Kind.INSERT:d}, {Kind.RESOLVE:d}) THEN {default} END"
-        )
-    return database.execute(
-        f"INSERT {'OR IGNORE ' if is_again else ''}INTO main.sync_operations ({commas(columns)}) "
-        f"SELECT {commas(columns.values())} FROM {_new_in(part)}{known}"
-    ).rowcount
-
-
-_BASE = (
-    "CASE WHEN b.base = 0 THEN 0 WHEN b.base IS NOT NULL THEN b.base + (SELECT m.shift FROM temp.sync_incoming AS m "
-    f"WHERE m.bundle_ordinal = -((b.base - 1) >> {ORDINAL_SHIFT})) END"
-)
-
-
-def _require_ascending_clocks(database: Database) -> None:
-    """Require that no new operation is before an earlier one of its device in the total order.
-
-    Here and not when the bundle is verified: in the log each operation stands next to the one before it.
-    """
-    backwards = database.one(
-        "SELECT 1 FROM temp.sync_incoming AS d CROSS JOIN main.sync_operations AS a NOT INDEXED "
-        "ON a.op BETWEEN d.low + d.shift - 1 AND d.high + d.shift - 1 "
-        "CROSS JOIN main.sync_operations AS b ON b.op = a.op + 1 WHERE d.low <= d.high AND b.hlc < a.hlc LIMIT 1"
-    )
-    if backwards:
-        msg = "a clock runs backwards"
-        raise _InvalidError(msg)
-
-
-def _defaults(database: Database, entry: Entry, table: TableDescription) -> list[tuple[int, str]]:
-    """Return (position, literal) of columns that only this device has, as ALTER TABLE ADD COLUMN fills them."""
-    if not entry.is_enabled or not catalog.exists(database, entry):
-        return []
-    sent = {fold(name) for name, _ in table.columns}
-    missing = [column for column in catalog.shape(database, entry).columns if fold(column.name) not in sent]
-    return [(column.position, column.default) for column in missing if column.default and is_literal(column.default)]
-
-
-def _split_tables(database: Database, header: Header, found: Sequence[_Device]) -> tuple[list[Table], list[Entry]]:
+def _split_tables(database: Database, header: Header, found: Sequence[Device]) -> tuple[list[Table], list[Entry]]:
     """Tell tables that are enabled here from those whose operations are held."""
     if not any(device.new_count for device in found):
         return [], []
@@ -466,7 +229,7 @@ def _split_tables(database: Database, header: Header, found: Sequence[_Device]) 
     )
 
 
-def _window(database: Database, found: Sequence[_Device], old: Mapping[int, int]) -> list[tuple[int, int]]:
+def _window(database: Database, found: Sequence[Device], old: Mapping[int, int]) -> list[tuple[int, int]]:
     """Return the ranges of old operations that some new operation's author did not know."""
     fresh = [device for device in found if device.new_count]
     low: dict[int, int] | None = None
@@ -497,7 +260,7 @@ def _hold(database: Database, held: Iterable[Entry], todo: Todo) -> int:
     return count
 
 
-def _note(database: Database, header: Header, found: Sequence[_Device], now_ms: int) -> None:
+def _note(database: Database, header: Header, found: Sequence[Device], now_ms: int) -> None:
     """Note what this device knows now, what the source holds, and that this bundle was imported."""
     source = next(device for device in found if device.range.ordinal == 0)
     log.note_context(database, {d.ordinal: d.range.to_seq for d in found if d.new_count and d.ordinal != 0})

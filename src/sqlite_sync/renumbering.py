@@ -51,9 +51,8 @@ def _is_moved(value: str) -> str:
 def _rename_in_log(database: Database, entry: Entry, positions: list[int]) -> None:
     columns = [f"{side}{position}" for position in positions for side in "vo"]
     renamed = commas(f"{column} = {_fresh(column, 'op')}" for column in columns)
-    database.execute(
-        f"UPDATE main.sync_operations SET {renamed} WHERE table_no = {entry.number} AND ({' OR '.join(map(_is_moved, columns))})"
-    )
+    is_moved = " OR ".join(map(_is_moved, columns))
+    database.execute(f"UPDATE main.sync_operations SET {renamed} WHERE table_no = {entry.number} AND ({is_moved})")
 
 
 def _rename_in_forks(database: Database, entry: Entry, positions: list[int]) -> None:
@@ -112,8 +111,8 @@ def _held_only(database: Database, table: Table) -> set[int]:
     [key] = table.key
     held = "EXISTS (SELECT 1 FROM main.sync_held AS h WHERE h.table_no = o.table_no AND o.op BETWEEN h.low AND h.high)"
     rows = database.execute(
-        f"SELECT o.{key.new}, min({held}) FROM main.sync_operations AS o WHERE o.table_no = {table.number} AND o.op < 0 "
-        f"AND o.{key.new} IN (SELECT {key.sql} FROM {table.sql}) GROUP BY 1"
+        f"SELECT o.{key.new}, min({held}) FROM main.sync_operations AS o "
+        f"WHERE o.table_no = {table.number} AND o.op < 0 AND o.{key.new} IN (SELECT {key.sql} FROM {table.sql}) GROUP BY 1"
     ).fetchall()
     return {number for number, is_held in rows if is_held}
 

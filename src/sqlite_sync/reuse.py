@@ -71,15 +71,19 @@ def is_needed(database: Database) -> bool:
 def look(database: Database) -> None:
     """Look through the own operations since the last time, in the caller's transaction."""
     named = _named(database)
-    mapped = set(catalog.mapped(database)) if named < log.own_seq(database) else set()
-    if mapped:
-        touched = database.execute("SELECT DISTINCT table_no FROM main.sync_operations WHERE op > ?", (named,))
-        here = mapped.intersection(number for (number,) in touched.fetchall())
-        for entry in catalog.entries(database):
-            if entry.number in here and entry.is_enabled and catalog.exists(database, entry):
-                _look(database, catalog.shape(database, entry), named)
-    if named < log.own_seq(database):
-        database.execute("UPDATE main.sync_state SET named_seq = ?", (log.own_seq(database),))
+    if named == log.own_seq(database):
+        return
+    mapped = set(catalog.mapped(database))
+    tables = [table for table in catalog.enabled(database) if table.number in mapped]
+    numberings = {table.number: births.load(database, table.number) for table in tables}
+    if tables and _is_suspect(database, tables, numberings, named):
+        for table in tables:
+            _look(database, table, named, numberings[table.number])
+    for table in tables:
+        [key] = table.key
+        used = births.greatest_used(database, f"SELECT {key.sql} AS number FROM {table.sql}")
+        births.raise_top(database, table.number, used)
+    database.execute("UPDATE main.sync_state SET named_seq = ?", (log.own_seq(database),))
 
 
 def _named(database: Database) -> int:
@@ -87,22 +91,32 @@ def _named(database: Database) -> int:
     return named
 
 
-def _look(database: Database, table: Table, named: int) -> None:
+def _is_suspect(database: Database, tables: Iterable[Table], numberings: Mapping[int, Numbering], named: int) -> bool:
+    """Tell whether any row went, or took a number that is not beyond all others; else all numbers are new."""
+    taken = " OR ".join(
+        f"table_no = {table.number} AND {table.key[0].new} <= {numberings[table.number].top}" for table in tables
+    )
+    return bool(
+        database.one(
+            f"SELECT EXISTS (SELECT 1 FROM main.sync_operations WHERE op > {named} "
+            f"AND (kind = {Kind.DELETE:d} OR kind = {Kind.INSERT:d} AND ({taken})))"
+        )
+    )
+
+
+def _look(database: Database, table: Table, named: int, numbering: Numbering) -> None:
     [key] = table.key
-    numbering = births.load(database, table.number)
     fresh = f"FROM main.sync_operations AS o WHERE o.op > {named} AND o.table_no = {table.number}"
-    is_insert = f"o.kind = {Kind.INSERT:d}"
-    least, greatest, deletes = database.execute(
-        f"SELECT min(iif({is_insert}, o.{key.new}, NULL)), "
-        f"max(iif({is_insert} AND o.{key.new} < {GREATEST}, o.{key.new}, 0)), sum(o.kind = {Kind.DELETE:d}) {fresh}"
+    inserted = f"{fresh} AND o.kind = {Kind.INSERT:d}"
+    least, greatest = database.execute(
+        f"SELECT min(o.{key.new}), max(iif(o.{key.new} < {GREATEST}, o.{key.new}, 0)) {inserted}"
     ).fetchone()
     if least is None:
         return
     births.raise_top(database, table.number, greatest)
     deleted = f"SELECT o.{key.new} {fresh} AND o.kind = {Kind.DELETE:d}"
-    again = f"SELECT EXISTS (SELECT 1 {fresh} AND {is_insert} AND o.{key.new} IN ({deleted}))"
-    is_suspect = least <= numbering.top or (deletes and database.one(again))
-    if is_suspect and not _counts_up(database, table):
+    again = f"SELECT EXISTS (SELECT 1 {inserted} AND o.{key.new} IN ({deleted}))"
+    if (least <= numbering.top or database.one(again)) and not _counts_up(database, table):
         found = _reborn(database, table, named, numbering)
         if found:
             _rename(database, table, found)
