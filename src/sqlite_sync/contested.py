@@ -14,13 +14,13 @@ from itertools import groupby
 from typing import Any
 
 from sqlite_sync import catalog, forks, log
-from sqlite_sync.codec import Row, Value
+from sqlite_sync.codec import Row
 from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError
 from sqlite_sync.forks import Fork
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, ordinal_of
-from sqlite_sync.tables import Table, commas, mark, same_key, same_native
+from sqlite_sync.tables import Table, commas, insert_rows, same_key, same_native
 from sqlite_sync.verdict import Image, MissingParentError, RowOperation, after, before, is_chain, judge, same_image
 
 _BATCH_ROWS = 1000
@@ -140,8 +140,8 @@ class _Contested:
 def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
     table, forked = one.table, list[Fork]()
     devices = log.device_ids(database)
-    _create_final(database, table)
-    batch: list[list[Value]] = []
+    final = _create_final(database, table)
+    batch: list[Row] = []
     judge_of = _Judge(database, table, contexts)
     absent = [None] * len(table.columns)
     for row in _contested_rows(database, table):
@@ -155,13 +155,12 @@ def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
         action = "D" if image is None else "I" if row.current is None else "U"
         one.final[action] = one.final.get(action, 0) + 1
         named = row.current or image or ()
-        batch.append([action, *(named[i] for i in judge_of.key_order), *(image or absent)])
+        batch.append((action, *(named[i] for i in judge_of.key_order), *(image or absent)))
         if len(batch) >= _BATCH_ROWS:
-            _add_final(database, table, batch)
+            insert_rows(database, final, batch)
             batch.clear()
-    _add_final(database, table, batch)
-    forks.store(database, table, forked, devices)
-    one.opened.extend(pair for fork in forked for pair in fork.opened)
+    insert_rows(database, final, batch)
+    one.opened += forks.store(database, table, forked, devices)
 
 
 class _Judge:
@@ -285,17 +284,12 @@ def _same_native(table: Table) -> str:
     return " AND ".join(f"k.k{i} = c.k{i}" for i in range(len(table.key)))
 
 
-def _create_final(database: Database, table: Table) -> None:
+def _create_final(database: Database, table: Table) -> str:
+    """Make the table of final rows; return its name."""
+    name = f"temp.sync_final_{table.number}"
     keys = commas(f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(table.key))
-    database.execute(f"CREATE TEMP TABLE sync_final_{table.number} (action, {keys}, {value_names(table)})")
-
-
-def _add_final(database: Database, table: Table, rows: Sequence[Sequence[Value]]) -> None:
-    by_marks: dict[str, list[Sequence[Value]]] = {}
-    for row in rows:
-        by_marks.setdefault(commas(map(mark, row)), []).append(row)
-    for marks, some in by_marks.items():
-        database.executemany(f"INSERT INTO temp.sync_final_{table.number} VALUES ({marks})", some)
+    database.execute(f"CREATE TABLE {name} (action, {keys}, {value_names(table)})")
+    return name
 
 
 def value_names(table: Table) -> str:

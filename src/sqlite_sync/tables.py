@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlite_sync import indexes
-from sqlite_sync.codec import RawText, Value
+from sqlite_sync.codec import RawText, Row, Value
 from sqlite_sync.database import Database
 from sqlite_sync.errors import TableError
 from sqlite_sync.indexes import UniqueIndex
@@ -296,3 +296,15 @@ def same_native(short: str, table: Table, row: str) -> str:
 def mark(value: Value) -> str:
     """Render the parameter for a value; TEXT that is no UTF-8 travels as its bytes."""
     return "CAST(? AS TEXT)" if isinstance(value, RawText) else "?"
+
+
+def insert_rows(database: Database, into: str, rows: Iterable[Row]) -> None:
+    """Insert rows of one width, in this order as far as no TEXT in them is no UTF-8."""
+    plain: list[Row] = []
+    for row in rows:
+        if RawText in map(type, row):
+            database.execute(f"INSERT INTO {into} VALUES ({commas(map(mark, row))})", row)
+        else:
+            plain.append(row)
+    if plain:
+        database.executemany(f"INSERT INTO {into} VALUES ({commas('?' * len(plain[0]))})", plain)

@@ -93,7 +93,7 @@ def judge(
     Where they are its whole history, an update without a row leaves it absent: a trigger of the application's that
     fired before ours changed the row and was logged before the insert that made it, whose values are the later ones.
     """
-    if not is_whole and len(operations) == 2 and _are_rivals(*operations, knows):  # noqa: PLR2004 - the common conflict
+    if not is_whole and len(operations) == 2 and _are_rivals(operations[0], operations[1], knows):  # noqa: PLR2004 - the common conflict
         return _judge_rivals(base, operations[0], operations[1], key)
     operations = _with_real_bases(operations)
     *_, last = steps(base, operations, knows, key, is_whole=is_whole)
