@@ -47,7 +47,7 @@ def create(database: Database, table: Table) -> None:
     columns = commas(_stored(column) for column in table.columns)
     database.execute(
         f"CREATE TABLE main.sync_images_{table.number} (conflict_id BLOB, version TEXT, {columns}, "
-        "PRIMARY KEY (conflict_id, version))"
+        "PRIMARY KEY (conflict_id, version)) WITHOUT ROWID"
     )
     create_view(database, table)
 
