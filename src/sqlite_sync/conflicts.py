@@ -11,6 +11,7 @@ from sqlite_sync.clock import hlc_time_ms
 from sqlite_sync.codec import Value
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConflictError
+from sqlite_sync.forks import Opened
 from sqlite_sync.operation import PARKED_KINDS, op_id, ordinal_of, seq_of
 from sqlite_sync.tables import Table, commas
 
@@ -65,6 +66,27 @@ def by_ids(database: Database, ids: Iterable[bytes]) -> list[Conflict]:
     for some in forks.batches(sorted(set(ids))):
         found += [one for _, one in _listed(database, f"c.conflict_id IN ({commas('?' * len(some))})", some)]
     return found
+
+
+def made(known: catalog.Entry, table: Table, opened: Iterable[Opened]) -> list[Conflict]:
+    """Make what `listed` would read of conflicts of a table that were just stored."""
+    key = [(name, table.columns.index(column)) for name, column in zip(known.key, table.key, strict=True)]
+    return [
+        Conflict(
+            conflict_id=one.conflict_id,
+            table_name=known.name,
+            row_pk={name: one.local.values[place] for name, place in key},
+            kind=one.kind,
+            local_op_id=one.op_ids[0],
+            remote_op_id=one.op_ids[1],
+            local_device_id=one.local.order[1],
+            remote_device_id=one.remote.order[1],
+            local_time_ms=hlc_time_ms(one.local.order[0]),
+            remote_time_ms=hlc_time_ms(one.remote.order[0]),
+            columns=tuple([known.columns[position] for position in one.differing]),
+        )
+        for one in opened
+    ]
 
 
 def by_fork(database: Database, wanted: Iterable[int]) -> dict[int, list[Conflict]]:

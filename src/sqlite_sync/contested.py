@@ -9,21 +9,32 @@ temp.sync_final_<n>.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlite_sync import catalog, forks, log
+from sqlite_sync import catalog, conflicts, forks, log
 from sqlite_sync.codec import Row
+from sqlite_sync.conflicts import Conflict
 from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError
 from sqlite_sync.forks import Fork
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, ordinal_of
 from sqlite_sync.tables import Table, commas, insert_rows, same_key, same_native
-from sqlite_sync.verdict import Image, MissingParentError, RowOperation, after, before, is_chain, judge, same_image
+from sqlite_sync.verdict import (
+    Image,
+    MissingParentError,
+    RowOperation,
+    Verdict,
+    after,
+    before,
+    is_chain,
+    judge,
+    same_image,
+)
 
 _BATCH_ROWS = 1000
 
@@ -36,7 +47,8 @@ class Plan:
     has_contested: bool = False
     simple: dict[int, int] = field(default_factory=dict)
     final: dict[str, int] = field(default_factory=dict)
-    opened: list[tuple[bytes, int, int]] = field(default_factory=list)
+    opened: list[tuple[bytes, int, int]] = field(default_factory=list)  # conflict, local, remote; parked rows' too
+    conflicts: list[Conflict] = field(default_factory=list)  # between versions of a row, in the order of a listing
     overridden: list[Row] = field(default_factory=list)
     rows: list[tuple[str, Row]] = field(default_factory=list)
     parked: int = 0
@@ -142,26 +154,18 @@ class _Contested(NamedTuple):
 
 def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> Counter[int]:
     """Judge the contested rows of a table; return how many new operations of each kind they have."""
-    table, devices = one.table, log.device_ids(database)
-    final, absent = _create_final(database, table), [None] * len(table.columns)
-    judge_of, kinds = _Judge(database, table, contexts), Counter[int]()
-    rows = _contested_rows(database, table, kinds)
+    kinds, opened = Counter[int](), list[tuple[Any, Conflict]]()
+    [known] = [entry for entry in catalog.entries(database) if entry.number == one.table.number]
+    devices, final = log.device_ids(database), _create_final(database, one.table)
+    judge_of = _Judge(database, one.table, contexts)
+    rows = _contested_rows(database, one.table, kinds)
     while some := list(islice(rows, _BATCH_ROWS)):
-        batch, forked = list[Row](), list[Fork]()
-        for row in some:
-            image, fork = judge_of.outcome(row)
-            if fork:
-                forked.append(fork)
-                if _is_overridden(fork, row.current):
-                    one.overridden.append(fork.key)
-            if same_image(image, row.current):
-                continue
-            action = "D" if image is None else "I" if row.current is None else "U"
-            one.final[action] = one.final.get(action, 0) + 1
-            named = row.current or image or ()
-            batch.append((action, *[named[i] for i in judge_of.key_order], *(image or absent)))
-        insert_rows(database, final, batch)
-        one.opened += forks.store(database, table, forked, devices)
+        written, forked = judge_of.outcomes(some, one)
+        insert_rows(database, final, written)
+        new = forks.store(database, one.table, forked, devices)
+        one.opened += [(conflict.conflict_id, conflict.local.dot, conflict.remote.dot) for conflict in new]
+        opened += zip([conflict.order for conflict in new], conflicts.made(known, one.table, new), strict=True)
+    one.conflicts = [conflict for _, conflict in sorted(opened, key=itemgetter(0))]
     return kinds
 
 
@@ -174,9 +178,27 @@ class _Judge:
         self._width = len(table.columns)
         self._whole = catalog.whole(database, table)
         self._key = frozenset(table.key_indexes)
-        self.key_order = [table.columns.index(column) for column in table.key]
+        self._key_order = [table.columns.index(column) for column in table.key]
 
-    def outcome(self, row: _Contested) -> tuple[Image, Fork | None]:
+    def outcomes(self, rows: Iterable[_Contested], one: Plan) -> tuple[list[Row], list[Fork]]:
+        """Return the final rows to be written, each behind its action and key, and the forks; the plan counts them."""
+        written, forked = list[Row](), list[Fork]()
+        absent = (None,) * self._width
+        for row in rows:
+            image, fork = self._outcome(row)
+            is_other = not same_image(image, row.current)
+            if fork:
+                forked.append(fork)
+                if is_other and _is_overriding(fork.verdict):
+                    one.overridden.append(fork.key)
+            if is_other:
+                action = "D" if image is None else "I" if row.current is None else "U"
+                one.final[action] = one.final.get(action, 0) + 1
+                named = row.current or image or ()
+                written.append((action, *[named[i] for i in self._key_order], *(image or absent)))
+        return written, forked
+
+    def _outcome(self, row: _Contested) -> tuple[Image, Fork | None]:
         """Return the final image of a contested row, and its fork if it is one.
 
         Columns that only other devices have stand behind the table's own, in no base image: then, too, the whole
@@ -200,7 +222,7 @@ class _Judge:
         except MissingParentError:  # or an insert replaced a live row, so its undoing did not give what stood there
             base, operations = None, forks.history(self._database, self._whole, operations[0])
             verdict = judge(base, operations, self._knows, self._key, is_whole=True)
-        native = tuple([operations[0].values[i] for i in self.key_order])
+        native = tuple([operations[0].values[i] for i in self._key_order])
         shown = None if verdict.image is None else verdict.image[: self._width]
         return shown, Fork(row.fork, native, base, operations, verdict)
 
@@ -210,12 +232,9 @@ class _Judge:
         return bool(bases) and not bases <= {op.dot for op in operations}
 
 
-def _is_overridden(fork: Fork, current: Image) -> bool:
-    """Tell whether the shown version changed away from an edit of this device that stays in conflict."""
-    verdict = fork.verdict
-    if ordinal_of(verdict.shown.dot) == 0 or same_image(verdict.image, current):
-        return False
-    return any(ordinal_of(head.dot) == 0 for head in verdict.conflicting())
+def _is_overriding(verdict: Verdict) -> bool:
+    """Tell whether another device's version is shown over an edit of this one that stays in conflict."""
+    return ordinal_of(verdict.shown.dot) != 0 and any(ordinal_of(head.dot) == 0 for head in verdict.conflicting())
 
 
 _LISTED, _NEW, _OLD = range(3)  # where an operation was found; what is listed with the fork is in the table already

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlite_sync import catalog, log, versions
 from sqlite_sync.codec import Row, Value, pack_image, same, unpack_image
@@ -53,10 +53,24 @@ def has_forks(database: Database, table: Table) -> bool:
     return bool(database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE table_no = ?)", (table.number,)))
 
 
-def store(
-    database: Database, table: Table, forks: Sequence[Fork], devices: Mapping[int, bytes]
-) -> list[tuple[bytes, int, int]]:
-    """Store judged forks and their open conflicts; return the new ones: (conflict id, local, remote)."""
+class Opened(NamedTuple):
+    """A conflict that is new: its shown head and the other one, and the log positions in which they differ."""
+
+    conflict_id: bytes
+    kind: str
+    local: RowOperation
+    remote: RowOperation
+    op_ids: tuple[bytes, bytes]
+    differing: Sequence[int]
+
+    @property
+    def order(self) -> tuple[int, bytes, bytes]:
+        """Its place in a listing of its table's conflicts."""
+        return self.local.order[0], self.local.order[1], self.conflict_id
+
+
+def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapping[int, bytes]) -> list[Opened]:
+    """Store judged forks and their open conflicts; return those that are new."""
     before = _stored(database, forks)
     database.executemany("DELETE FROM main.sync_conflicts WHERE conflict_id = ?", [(pair,) for pair in before])
     versions.remove(database, table, before)
@@ -64,18 +78,23 @@ def store(
     _store_heads(database, table, found)
     records: list[tuple[Any, ...]] = []
     images: list[tuple[bytes, Sequence[Image]]] = []
+    opened: list[Opened] = []
     for fork, others in found:
         verdict = fork.verdict
+        shown = verdict.shown
         for other in others:
-            pair = pair_id(devices, verdict.shown, other)
-            kind, differing = conflict_kind(verdict.shown, other, verdict.images), _differing(table, verdict, other)
-            records.append((pair, fork.number, kind, verdict.shown.dot, other.dot, differing))
+            op_ids = id_of(devices, shown), id_of(devices, other)
+            pair = conflict_id(*op_ids)
+            kind, differing = conflict_kind(shown, other, verdict.images), _differing(table, verdict, other)
+            records.append((pair, fork.number, kind, shown.dot, other.dot, " ".join(map(str, differing))))
             images.append((pair, _versions(table, verdict, other)))
+            if pair not in before:
+                opened.append(Opened(pair, kind, shown, other, op_ids, differing))
     records.sort()  # a table in the order of its key is filled fastest
     images.sort(key=itemgetter(0))
     database.executemany("INSERT INTO main.sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", records)
     versions.put(database, table, images)
-    return [(pair, local, remote) for pair, _, _, local, remote, _ in records if pair not in before]
+    return opened
 
 
 def _stored(database: Database, forks: Sequence[Fork]) -> set[bytes]:
@@ -136,7 +155,7 @@ def renew_images(database: Database, table: Table) -> None:
             versions.put(database, table, [(pair, _versions(table, verdict, other))])
             database.execute(
                 "UPDATE main.sync_conflicts SET differing = ? WHERE conflict_id = ?",
-                (_differing(table, verdict, other), pair),
+                (" ".join(map(str, _differing(table, verdict, other))), pair),
             )
     for fork, pair, local in database.execute(
         f"SELECT fork, c.conflict_id, c.local_op FROM main.sync_conflicts AS c JOIN main.sync_forks USING (fork) "
@@ -159,11 +178,10 @@ def _versions(table: Table, verdict: Verdict, other: RowOperation) -> Sequence[I
     return [None if image is None else image[: len(table.columns)] for image in images]
 
 
-def _differing(table: Table, verdict: Verdict, other: RowOperation) -> str:
+def _differing(table: Table, verdict: Verdict, other: RowOperation) -> list[int]:
     """List the log positions of the columns in which two live versions differ."""
-    local, remote = verdict.image or (), verdict.images[other.dot] or ()
-    values = zip(table.columns, local, remote, strict=False)
-    return " ".join(str(column.position) for column, one, another in values if not same(one, another))
+    values = zip(table.columns, verdict.image or (), verdict.images[other.dot] or (), strict=False)
+    return [column.position for column, one, another in values if one is not another and not same(one, another)]
 
 
 def pack_base(table: Table, image: Image) -> bytes | None:

@@ -416,7 +416,9 @@ def _result(database: Database, header: Header, done: _Done) -> ImportResult:
     dots = sorted({dot for _, *both in pairs for dot in both})
     ranges = [device.new for device in found if device.new_count]
     in_conflict = sum(bisect_right(dots, high) - bisect_left(dots, low) for low, high in ranges)
-    opened = conflicts.by_ids(database, [pair for pair, _, _ in pairs])
+    opened = [one for plan in sorted(plans, key=lambda plan: fold(plan.table.name)) for one in plan.conflicts]
+    if len(opened) < len(pairs):  # some are of parked rows
+        opened = conflicts.by_ids(database, [pair for pair, _, _ in pairs])
     return ImportResult(
         bundle_id=header.bundle_id,
         source_device_id=header.source_device_id,

@@ -56,8 +56,8 @@ class Verdict:
 
     def base_of(self, heads: Iterable[RowOperation]) -> Image:
         """Return the image that these heads, two or more, have in common: of the last operation that all cover."""
-        common = frozenset.intersection(*(self.covered[head.dot] for head in heads))
-        last = next((dot for dot in reversed(self.images) if dot in common), None)
+        common = frozenset.intersection(*[self.covered[head.dot] for head in heads])
+        last = next((dot for dot in reversed(self.images) if dot in common), None) if common else None
         return self.base if last is None else self.images[last]
 
 
