@@ -254,24 +254,19 @@ def _contested_rows(database: Database, table: Table, kinds: Counter[int]) -> It
         f"WHERE {_same_native(table)} ORDER BY c.row"
     ).fetchall()))  # fmt: skip
     for row, group in groupby(_contested_operations(database, table), key=itemgetter(-2)):
-        operations: dict[int, RowOperation] = {}
-        sources: dict[int, int] = {}
+        operations, old, new, last = list[RowOperation](), list[RowOperation](), list[RowOperation](), 0
         for found in group:
             dot, source = found[0], found[-1]
             if source == _NEW:
                 kinds[found[1]] += 1
-            if dot not in operations:
-                operations[dot] = forks.row_operation(table, found)
-            sources[dot] = min(source, sources.get(dot, source))
-        image, known = current.at(row), bases.at(row)
-        yield _Contested(
-            current=image,
-            fork=known[0] if known else None,
-            base=forks.unpack_base(table, known[1]) if known else None,
-            operations=list(operations.values()),
-            old=[op for dot, op in operations.items() if sources[dot] == _OLD],
-            new=[op for dot, op in operations.items() if sources[dot] == _NEW],
-        )
+            if dot == last:  # found in an earlier source too
+                continue
+            last, op = dot, forks.row_operation(table, found)
+            operations.append(op)
+            if source != _LISTED:
+                (new if source == _NEW else old).append(op)
+        fork, packed = bases.at(row) or (None, None)
+        yield _Contested(current.at(row), fork, forks.unpack_base(table, packed), operations, old, new)
 
 
 def _contested_operations(database: Database, table: Table) -> Iterator[tuple[Any, ...]]:
@@ -292,7 +287,7 @@ def _contested_operations(database: Database, table: Table) -> Iterator[tuple[An
         f"AS o ON o.op = f.op {log.AUTHOR}"
     )
     union = " UNION ALL ".join([of_ranges("sync_new", _NEW), of_ranges("sync_window", _OLD), of_forks])
-    return database.execute(f"SELECT * FROM ({union}) ORDER BY row, hlc, device_id, op")
+    return database.execute(f"SELECT * FROM ({union}) ORDER BY row, hlc, device_id, op, source")
 
 
 class _Merge:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from sqlite_sync import indexes
 from sqlite_sync.codec import RawText, Row, Value
@@ -298,13 +299,10 @@ def mark(value: Value) -> str:
     return "CAST(? AS TEXT)" if isinstance(value, RawText) else "?"
 
 
-def insert_rows(database: Database, into: str, rows: Iterable[Row]) -> None:
-    """Insert rows of one width, in this order as far as no TEXT in them is no UTF-8."""
-    plain: list[Row] = []
-    for row in rows:
-        if RawText in map(type, row):
+def insert_rows(database: Database, into: str, rows: Sequence[Row]) -> None:
+    """Insert rows of one width."""
+    if RawText in map(type, chain.from_iterable(rows)):
+        for row in rows:
             database.execute(f"INSERT INTO {into} VALUES ({commas(map(mark, row))})", row)
-        else:
-            plain.append(row)
-    if plain:
-        database.executemany(f"INSERT INTO {into} VALUES ({commas('?' * len(plain[0]))})", plain)
+    elif rows:
+        database.executemany(f"INSERT INTO {into} VALUES ({commas('?' * len(rows[0]))})", rows)

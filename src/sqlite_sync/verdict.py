@@ -102,8 +102,8 @@ def judge(
 
 
 def _are_rivals(one: RowOperation, other: RowOperation, knows: Knows) -> bool:
-    """Tell whether two operations have no base, and neither was written with the other known."""
-    return one.base is other.base is None and not knows(other, one) and not knows(one, other)
+    """Tell whether two operations have no base, and the later was written without the earlier one known."""
+    return one.base is other.base is None and not knows(other, one)
 
 
 def _judge_rivals(base: Image, first: RowOperation, last: RowOperation, key: Collection[int]) -> Verdict:
@@ -175,15 +175,18 @@ def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
 
 def _with(image: Row, values: Row, op: RowOperation, key: Collection[int]) -> Row:
     """Replace the columns of an image that an update changed."""
-    return tuple([values[i] if is_changed(op, i, key) else value for i, value in enumerate(image)])
+    old = op.old
+    return tuple([
+        value if old[i] is None is op.values[i] or not is_changed(op, i, key) else values[i]
+        for i, value in enumerate(image)
+    ])  # fmt: skip
 
 
 def is_changed(op: RowOperation, column: int, key: Collection[int]) -> bool:
     """Tell whether an update changed a column."""
     if column in key:
         return op.old[column] is not None
-    new, old = op.values[column], op.old[column]
-    return new is not old and not same(new, old)  # what an update did not change is None in both
+    return not same(op.values[column], op.old[column])
 
 
 def same_image(left: Image, right: Image) -> bool:
