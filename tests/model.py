@@ -274,9 +274,9 @@ class Constraints:
             parent = (reference.parent, value)
             if value is None or parent in stands or parent not in rows:
                 continue
-            loss = rows[parent].shown
-            if parent in parked or self._is_unforeseen(row.shown, loss):
-                return loss.op_id
+            heads = rows[parent].heads.values()
+            if parent in parked or any(self._is_unforeseen(row.shown, head) for head in heads):
+                return rows[parent].shown.op_id
         return None
 
     def _is_unforeseen(self, head: Write, loss: Write) -> bool:

@@ -41,12 +41,13 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What there is to do: rows that were refused, rows that were parked, parents that went."""
+    """What there is to do: rows that were refused or parked, or that show an older head again; parents that went."""
 
     tables: Mapping[int, Table]
     references: Sequence[Reference]
     refused: Sequence[tuple[Table, Row]]
     stored: Sequence[tuple[int, int, str, int]]  # fork, table number, kind, local operation
+    returned: Mapping[int, Table]  # by fork
 
 
 @dataclass(slots=True)
@@ -63,10 +64,11 @@ def survey(database: Database, tables: Sequence[Table], refused: Sequence[tuple[
     stored = _stored(database, tables)
     found = references.read(database, tables)
     lost = [hanging.find_lost(database, place, one) for place, one in enumerate(found)]
-    if not (stored or refused or any(lost)):
+    returned = {fork: one.child for one in found for fork in hanging.find_returned(database, one)}
+    if not (stored or refused or returned or any(lost)):
         hanging.drop_lost(database, found)
         return None
-    return Survey({table.number: table for table in tables}, found, refused, stored)
+    return Survey({table.number: table for table in tables}, found, refused, stored, returned)
 
 
 def settle(database: Database, work: Survey) -> Outcome:
@@ -85,7 +87,9 @@ def settle(database: Database, work: Survey) -> Outcome:
         standing.enter(row)
     hung = Hanging(database, rows, contexts, work.references)
     hung.follow([one.row for one in standing.parked.values()])
-    hung.follow_again([(row, local) for row, kind, local in again if kind == "foreign_key"])
+    hung.follow_returned([(row, local if kind == "foreign_key" else None) for row, kind, local in again])
+    older = (rows.of_fork(table, fork) for fork, table in work.returned.items())
+    hung.follow_returned([(row, None) for row in older if row is not None])
     for row, local in hung.rows():
         standing.leave(Parked(row, "foreign_key", local))
     outcome = _store(database, work, standing.parked)
