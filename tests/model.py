@@ -194,7 +194,8 @@ class Model:
             siblings = {
                 one.op_id for one in row.writes.values() if (one.device, one.base) == (later.device, later.base)
             }
-            if later.base is not None and write.op_id in {later.base, *row.covered[later.base], *siblings}:
+            of_base = row.covered.get(later.base or PARKED, set())
+            if later.base is not None and write.op_id in {later.base, *of_base, *siblings}:
                 return True
             seen = self.judge(name, [one for one in row.writes.values() if one.happened_before(later)])
             if later.base is None and seen is not None and not seen.conflicts:
