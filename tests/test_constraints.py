@@ -437,23 +437,135 @@ def test_a_child_goes_on_waiting_while_its_parents_table_is_not_enabled(make: Ma
     assert both(a, b) == [("c", "p"), ("d", None)]
 
 
-def test_a_parked_child_is_no_orphan_after_its_parent_was_deleted_where_it_was_parked(make: MakeEngine) -> None:
-    schema = (
-        "CREATE TABLE parents (id TEXT PRIMARY KEY);"
-        "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents ON DELETE CASCADE, u UNIQUE)"
-    )
-    a, b = (make(name, schema, NAMES) for name in "ab")
-    for engine in (a, b):
-        engine.connection.execute("PRAGMA foreign_keys = ON")
-    run(a, "INSERT INTO parents VALUES ('p')")
+PARKED = (
+    "CREATE TABLE parents (id TEXT PRIMARY KEY, name);"
+    "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents {}, u UNIQUE)"
+)
+
+
+def with_parked_child(make: MakeEngine, action: str = "", *, is_enforcing: bool = True) -> tuple[SyncEngine, ...]:
+    """Make devices that all have a parent, with a child that is shown and one that is parked."""
+    a, b = engines = [make(name, PARKED.format(action), NAMES) for name in "ab"]
+    for engine in engines:
+        engine.connection.execute(f"PRAGMA foreign_keys = {is_enforcing:d}")
+    run(a, "INSERT INTO parents VALUES ('p', 1)")
     exchange(a, b)
     run(b, "INSERT INTO t VALUES ('parked', 'p', 'same')")
     run(a, "INSERT INTO t VALUES ('shown', 'p', 'same')")
     exchange(a, b)
+    assert kinds(a) == [("unique", "t", {"id": "parked"})]
+    return a, b
+
+
+@pytest.mark.parametrize("is_enforcing", [False, True])
+@pytest.mark.parametrize("action", ["", "ON DELETE CASCADE", "ON DELETE SET NULL"])
+def test_a_parked_child_is_no_orphan_after_its_parent_was_deleted_where_it_was_parked(
+    make: MakeEngine, action: str, *, is_enforcing: bool
+) -> None:
+    a, b = with_parked_child(make, action, is_enforcing=is_enforcing)
+    run(a, "DELETE FROM t" if action.endswith("CASCADE") else "UPDATE t SET u = 'another', parent = NULL")
     run(a, "DELETE FROM parents")
     exchange(a, b)
 
+    assert ("parked", "p", "same") not in both(a, b)
+    assert kinds(a) == [("foreign_key", "t", {"id": "parked"})]
+    assert [op.strategy for op in a.operations("parents")][-1] == "unseen children"
+
+    (conflict,) = b.get_unresolved_conflicts()
+    b.resolve(conflict, "remote")
+    exchange(a, b)
+    assert both(a, b, "parents") == [("p", 1)]
+    assert ("parked", "p", "same") in both(a, b)
+
+
+def test_a_delete_is_repeated_once_and_only_where_a_child_may_come_back(make: MakeEngine) -> None:
+    a, b = with_parked_child(make, "ON DELETE CASCADE")
+    run(a, "INSERT INTO parents VALUES ('q', 2), ('r', 3)")
+    run(a, "DELETE FROM parents WHERE id = 'q'", "DELETE FROM parents WHERE id = 'p'", "DELETE FROM parents")
+    for _ in range(2):
+        a.get_unresolved_conflicts()
+    exchange(a, b)
+
+    repeated = [op.row_pk for op in b.operations("parents") if op.kind == "resolve-delete"]
+    assert repeated == [{"id": "p"}]
+
+
+def test_whoever_deletes_a_parent_under_a_child_that_stands_knows_it(make: MakeEngine) -> None:
+    """Its foreign keys are not enforced: the parked child comes back as an orphan beside the other one."""
+    a, b = with_parked_child(make, is_enforcing=False)
+    run(a, "DELETE FROM parents", "UPDATE t SET u = 'another'")
+    exchange(a, b)
+
+    assert rows(a, "t") == rows(b, "t")
+    assert len(rows(a, "t")) == 2
+    assert kinds(a) == kinds(b) == []
+
+
+def test_a_version_that_was_not_shown_is_no_orphan_after_its_parent_was_deleted(make: MakeEngine) -> None:
+    a, b = family(make)
+    run(a, "INSERT INTO parents VALUES ('p', 1)", "INSERT INTO t VALUES ('c', NULL)")
+    exchange(a, b)
+    run(b, "UPDATE t SET parent = 'p'")
+    run(a, "UPDATE t SET id = 'C'", "INSERT INTO t VALUES ('c', NULL)")
+    exchange(a, b)
+    run(a, "DELETE FROM parents", "DELETE FROM t WHERE id = 'c'")
+    exchange(a, b)
+
+    assert both(a, b) == [("C", None)]
+    assert ("foreign_key", "t", {"id": "c"}) in kinds(a)
+
+
+def test_a_child_that_waited_for_a_value_waits_on_if_its_parent_went_meanwhile(make: MakeEngine) -> None:
+    """The delete is older than all that an import brings, when the value is free at last."""
+    a, b = (make(name, PARKED.format(""), NAMES) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(a, "INSERT INTO parents VALUES ('p', 1)")
+    exchange(a, b)
+    run(b, "INSERT INTO t VALUES ('parked', 'p', 'same')")
+    run(a, "DELETE FROM parents", "INSERT INTO t VALUES ('shown', NULL, 'same')")
+    exchange(a, b)
+    assert kinds(b) == [("unique", "t", {"id": "parked"})]
+    run(a, "UPDATE t SET u = 'another'")
+    exchange(a, b)
+
+    assert both(a, b) == [("shown", None, "another")]
+    assert kinds(a) == [("foreign_key", "t", {"id": "parked"})]
+
+
+def test_a_version_that_is_shown_again_waits_if_its_parent_went_meanwhile(make: MakeEngine) -> None:
+    a, b = family(make)
+    run(a, "INSERT INTO parents VALUES ('p', 1)", "INSERT INTO t VALUES ('c', NULL)")
+    exchange(a, b)
+    run(b, "UPDATE t SET parent = 'p'")
+    run(a, "DELETE FROM parents", "UPDATE t SET parent = NULL", "UPDATE t SET id = 'd'", "UPDATE t SET id = 'c'")
+    exchange(a, b)
+    assert both(a, b) == [("c", None)]
+    run(b, "DELETE FROM t")
+    exchange(a, b)
+
     assert both(a, b) == []
+    assert kinds(a) == [("foreign_key", "t", {"id": "c"}), ("update/delete", "t", {"id": "c"})]
+
+
+def test_each_delete_of_a_parent_must_have_known_the_child(make: MakeEngine) -> None:
+    """Of two deletes the child's author knew the one that is the parent's shown head, and not the other."""
+    a, b, c, d = (make(name, FAMILY.format("(id)"), NAMES) for name in "abcd")
+    for engine in (a, b, c, d):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(b, "INSERT INTO parents VALUES ('p', 1)")
+    exchange(a, b, c, d)
+    run(b, "UPDATE parents SET name = 2")
+    send(b, d)
+    run(d, "DELETE FROM parents")
+    run(a, "DELETE FROM parents")
+    send(a, c)
+    send(b, c)
+    run(c, "INSERT INTO t VALUES ('c', 'p')")
+    exchange(a, b, c, d)
+
+    assert both(a, b) == both(c, d) == []
+    assert kinds(a) == [("foreign_key", "t", {"id": "c"})]
 
 
 def test_capture_goes_on_after_rows_were_parked(make: MakeEngine) -> None:
