@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from conftest import MakeEngine, exchange, rows, send, tick
-from sqlite_sync import Conflict, ConflictError, ConstraintError, LastWriteWins, SyncEngine
+from sqlite_sync import Conflict, ConflictError, ConstraintError, LastWriteWins, PreferRemote, SyncEngine
 
 UNIQUE = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE{}, x)"
 FAMILY = (
@@ -746,6 +746,26 @@ def test_a_row_that_others_hang_on_does_not_go_by_a_resolution(make: MakeEngine)
     exchange(a, b)
     assert both(a, b) == [("a", "pa"), ("b", "pb")]
     assert kinds(b) == []
+
+
+@pytest.mark.parametrize("choice", ["remote", {"parent": "p"}, PreferRemote()])
+def test_a_resolution_leaves_no_child_without_its_parent(make: MakeEngine, choice: object) -> None:
+    a, b = family(make)
+    run(a, "INSERT INTO parents VALUES ('p', 1), ('q', 2)", "INSERT INTO t VALUES ('c', NULL)")
+    exchange(a, b)
+    run(b, "UPDATE t SET parent = 'p'")
+    run(a, "UPDATE t SET parent = 'q'")
+    exchange(a, b)
+    run(a, "DELETE FROM parents WHERE id = 'p'")
+    (conflict,) = a.get_unresolved_conflicts()
+    before = a.get_vector_clock()
+
+    with pytest.raises(ConstraintError, match=r"t \{'id': 'c'\} .* parents"):
+        a.resolve(conflict, choice)  # type: ignore[call-overload]
+    assert a.get_vector_clock() == before
+    assert a.resolve_all(PreferRemote()).resolved == ()
+    exchange(a, b)
+    assert both(a, b) == [("c", "q")]
 
 
 def test_what_a_table_refuses_needs_other_values(make: MakeEngine) -> None:

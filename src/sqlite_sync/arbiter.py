@@ -266,16 +266,18 @@ def _apply(database: Database, decided: Sequence[_Decided], registry: Registry) 
         for asked, copy in both
     ]
     known = registry.with_more(copies)  # a table may refer to itself
+    table = decided[0].asked.table
+    keys = [tuple(one.dispute.row_pk.values()) for one in decided]
+    before = parking.footing(database, table, keys)
     if both:
-        with carrier.quiet(database, decided[0].asked.table):
+        with carrier.quiet(database, table):
             for asked, copy in both:
                 _insert(database, asked, _referring(asked, copy, known))
     carrier.carry(database, copies)
     for one in decided:
         resolutions.append(database, one.asked.table, _adjusted(one, known))
-    before = parking.parked_forks(database)
     settler.settle(database)
-    parking.require_none_new(database, before)
+    parking.require_footing(database, before)
     return copies
 
 

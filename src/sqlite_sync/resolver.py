@@ -22,10 +22,11 @@ def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation
     settler.settle(database)
     table, fork, local, remote = conflicts.located(database, conflict)
     image = _chosen(database, table, conflict, conflicts.images(database, conflict), choice)
+    before = parking.footing(database, table, [tuple(conflict.row_pk.values())])
     resolutions.append(database, table, Outcome(fork, local, remote if choice == "remote" else local, image))
-    seq, before = log.own_seq(database), parking.parked_forks(database)
+    seq = log.own_seq(database)
     settler.settle(database)
-    parking.require_none_new(database, before)
+    parking.require_footing(database, before)
     return log.one_operation(database, seq)
 
 

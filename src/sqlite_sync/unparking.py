@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sqlite_sync import applier, catalog, conflicts, forks, log, parking, resolutions, resolver, settler, unseen
 from sqlite_sync.codec import Row, Value
@@ -29,7 +30,7 @@ def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation
     if row is None:  # not so: what is parked is live
         msg = f"{table.name} {dict(conflict.row_pk)} is no row any more: list the conflicts again"
         raise ConflictError(msg)
-    before = parking.parked_forks(database)
+    before = parking.footing(database, table, [row.key])
     match choice:
         case "local" | None:
             image = None
@@ -43,7 +44,9 @@ def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation
     resolutions.append(database, table, Outcome(fork, row.head, row.head, image))
     seq = log.own_seq(database)
     settler.settle(database)
-    parking.require_none_new(database, before - {fork} if image is not None else before)
+    if image is not None:  # it must stand now
+        before = replace(before, parked=set(before.parked) - {fork})
+    parking.require_footing(database, before)
     return log.one_operation(database, seq)
 
 
