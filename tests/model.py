@@ -194,7 +194,8 @@ class Model:
             siblings = {
                 one.op_id for one in row.writes.values() if (one.device, one.base) == (later.device, later.base)
             }
-            if later.base is not None and write.op_id in {later.base, *row.covered[later.base], *siblings}:
+            of_base = row.covered.get(later.base or PARKED, set())
+            if later.base is not None and write.op_id in {later.base, *of_base, *siblings}:
                 return True
             seen = self.judge(name, [one for one in row.writes.values() if one.happened_before(later)])
             if later.base is None and seen is not None and not seen.conflicts:
@@ -274,9 +275,9 @@ class Constraints:
             parent = (reference.parent, value)
             if value is None or parent in stands or parent not in rows:
                 continue
-            loss = rows[parent].shown
-            if parent in parked or self._is_unforeseen(row.shown, loss):
-                return loss.op_id
+            heads = rows[parent].heads.values()
+            if parent in parked or any(self._is_unforeseen(row.shown, head) for head in heads):
+                return rows[parent].shown.op_id
         return None
 
     def _is_unforeseen(self, head: Write, loss: Write) -> bool:

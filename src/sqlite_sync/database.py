@@ -88,6 +88,7 @@ class Database:
             raise DatabaseError(msg)
         self.path = path
         self._left: str | None = None
+        self.enforces_foreign_keys = False  # whether they are switched off for a verb, and come back after it
         try:
             self.connection = connect(str(path)) if connect else sqlite3.connect(path, timeout=timeout_s)
         except sqlite3.Error as error:
@@ -185,9 +186,11 @@ class Database:
         """Switch foreign-key actions off; the pragma is a no-op inside a transaction, so stand around it."""
         was_on = self.one("PRAGMA foreign_keys")
         self.execute("PRAGMA foreign_keys = OFF")
+        self.enforces_foreign_keys = bool(was_on)
         try:
             yield
         finally:
+            self.enforces_foreign_keys = False
             self.execute(f"PRAGMA foreign_keys = {was_on}")
 
     @contextmanager
