@@ -12,7 +12,7 @@ import sqlite_sync
 HOUSE = Path(sqlite_sync.__file__).parent
 
 FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import from lower floors only
-    ("errors", "clock", "codec", "findings"),
+    ("errors", "clock", "codec", "findings", "bookkeeping"),
     ("operation",),
     ("verdict",),
     ("database",),
@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("__init__",),
     ("cli",),
 )
-PURE = {"errors", "clock", "codec", "operation", "verdict", "hazards", "decision", "strategies"}
+PURE = {"errors", "clock", "codec", "operation", "verdict", "hazards", "decision", "strategies", "bookkeeping"}
 IMPURE_MODULES = {"sqlite3", "os", "pathlib", "time", "random", "secrets", "uuid", "uuid_utils", "tempfile", "shutil"}
 
 
