@@ -186,6 +186,7 @@ class PowerCut:
         with counted(2000), self._verb.opened(path) as device:
             self._verb.run(device, self._place)
             if sum(self.tried.values()) % NEXT_SYNC_EVERY == 0:
+                device.initialize()
                 require_next_sync(device, self._place / self._verb.bundle)
 
     def _require_held(self, path: Path, info: BundleInfo) -> None:

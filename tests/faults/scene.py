@@ -162,6 +162,11 @@ def _visit(device: SyncEngine, place: Path) -> None:
     device.sync_folder(place / "shared")
 
 
+def _disable(device: SyncEngine, _: Path) -> None:
+    if device.is_sync_enabled("todos"):
+        device.disable_sync_for_table("todos")
+
+
 def _has_colour(device: SyncEngine) -> bool:
     return bool(device.connection.execute("SELECT 1 FROM pragma_table_info('todos') WHERE name = 'colour'").fetchone())
 
@@ -208,7 +213,7 @@ VERBS: dict[str, Verb] = {
     "resolve": Verb(_resolve),
     "reconcile": Verb(lambda device, _: device.reconcile(), "broken.db"),
     "enable": Verb(lambda device, _: device.enable_sync_for_table("more")),
-    "disable": Verb(lambda device, _: device.disable_sync_for_table("todos")),
+    "disable": Verb(_disable),
     "renew": Verb(lambda device, _: device.renew_device()),
     "folder": Verb(_visit),
     "migrate": Verb(_migrate, in_vain=_migrate_in_vain),
