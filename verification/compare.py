@@ -6,10 +6,11 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sqlite_sync import RawText, SyncEngine
+from sqlite_sync import Operation, RawText, SyncEngine
 from verification.search import require
 from verification.steps import KEYS, PAYLOAD, Image, RowName
 
@@ -78,3 +79,9 @@ def _state(engine: SyncEngine) -> tuple[object, object, object]:
 
 def _typed(table: str) -> str:
     return ", ".join(f"{column}, typeof({column})" for column in (*KEYS[table], *PAYLOAD[table]))
+
+
+def spelled(operation: Operation) -> list[tuple[str, str]]:
+    """Spell an operation out, to the bit; the columns in no order."""
+    parts = ((one.name, getattr(operation, one.name)) for one in fields(operation))
+    return [(name, repr(sorted(part.items()) if isinstance(part, Mapping) else part)) for name, part in parts]
