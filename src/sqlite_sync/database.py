@@ -166,8 +166,8 @@ class Database:
         if self._left:
             msg = f"a statement on the connection to {self.path} is unfinished: fetch all its rows, or close its cursor"
             raise StateError(msg)
-        self.execute(f"ATTACH ? AS {schema}", (str(path),))
         try:
+            self.execute(f"ATTACH ? AS {schema}", (str(path),))
             yield
         finally:
             self._left = schema
@@ -178,7 +178,9 @@ class Database:
         if self._left:
             with suppress(sqlite3.OperationalError):
                 self.execute(f"DETACH {self._left}")
-                self._left = None
+            with suppress(sqlite3.OperationalError):  # an interrupt can come after it took effect
+                attached = {row[1] for row in self.execute("PRAGMA database_list").fetchall()}
+                self._left = self._left if self._left in attached else None
 
     @contextmanager
     def without_foreign_keys(self) -> Iterator[None]:
