@@ -54,9 +54,9 @@ Deed = Callable[[Fleet, Device, Random], None]
 @contextmanager
 def unchanged(fleet: Fleet, device: Device, promise: str, what: str) -> Iterator[None]:
     """Require that a device's file is the same after this as before, ours and theirs."""
-    before = dump(device.path)
+    before = dump(device.path, fleet.subject.connect)
     yield
-    changed = difference(before, dump(device.path))
+    changed = difference(before, dump(device.path, fleet.subject.connect))
     require(not changed, f"{what}, and yet device {device.number} changed: {changed}")
     fleet.tried[promise] += 1
 
@@ -140,7 +140,7 @@ def attack(fleet: Fleet, device: Device, chance: Random) -> None:
     """Try to change the log from a plain connection."""
     if not sum(device.clock.values()):
         return
-    with unchanged(fleet, device, "1 attacks refused", "the log was attacked"), plain(device.path) as program:
+    with unchanged(fleet, device, "1 attacks refused", "the log was attacked"), plain(device.path, fleet.subject.connect) as program:
         statement = chance.choice(ATTACKS)
         try:
             program.execute(statement)
@@ -253,21 +253,24 @@ def interrupt(fleet: Fleet, device: Device, chance: Random) -> None:
 
     def break_off() -> int:
         seen[0] += 1
-        return seen[0] > place
+        return seen[0] == place
 
-    before = dump(device.path)
+    before = dump(device.path, fleet.subject.connect)
     connection.set_progress_handler(break_off, 20)
     try:
         device.engine.import_bundle(parcel.path)
     except (sqlite3.Error, DatabaseError, BundleError):
-        connection.set_progress_handler(None, 0)
-        changed = difference(before, dump(device.path))
+        is_broken_off = True
+    else:
+        is_broken_off = False
+    connection.set_progress_handler(None, 0)
+    if is_broken_off:
+        changed = difference(before, dump(device.path, fleet.subject.connect))
         require(not changed, f"an import was broken off, and yet device {device.number} changed: {changed}")
         require(not connection.in_transaction, "an import was broken off, and its transaction is open")
         fleet.tried["10 imports broken off"] += 1
         deliver(fleet, parcel, device)
     else:
-        connection.set_progress_handler(None, 0)
         device.imported.add(parcel.bundle_id)
         fleet.transcript.sync(device.number, "import", parcel.path.name)
         fleet.harvest(device, is_mixed=True)
@@ -326,11 +329,11 @@ def resolve(fleet: Fleet, device: Device, chance: Random) -> None:
     choice = chance.choice(["local", "remote", None, values if row is not None and values else "local"])
     spelled = {name: literal(value) for name, value in choice.items()} if isinstance(choice, dict) else choice
     fleet.transcript.resolve(device.number, place, spelled or "delete")
-    before = dump(device.path)
+    before = dump(device.path, fleet.subject.connect)
     try:
         operation = device.engine.resolve(conflict, choice)
     except (ConflictError, ConstraintError):
-        changed = difference(before, dump(device.path))
+        changed = difference(before, dump(device.path, fleet.subject.connect))
         require(not changed, f"a resolution was refused, and yet device {device.number} changed: {changed}")
         fleet.tried["10 refusals"] += 1
         return

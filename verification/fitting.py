@@ -126,16 +126,30 @@ def _collect(fitting: Fitting, connection: sqlite3.Connection, table: Table) -> 
         if not column.is_required:
             candidates += [None, None]
         if column.name in table.key:
-            candidates = _few(table, column, [value for value in candidates if value is not None])
+            candidates = _keys(table, samples, candidates)
         fitting.pools[table.name, column.name] = _distinct(candidates)
 
 
-def _few(table: Table, column: Column, candidates: list[object]) -> list[object]:
-    """Leave few keys, so that devices write to the same rows."""
+def _keys(table: Table, samples: Sequence[object], candidates: Sequence[object]) -> list[object]:
+    """Choose few key values, so that devices write to the same rows: of rows that are there, and others like them."""
+    there = _distinct(value for value in samples if value is not None)[:KEYS]
+    alike = [made for value in there for made in like(value)]
+    made = _distinct([*alike, *(value for value in candidates if value is not None and value not in there)])
     if table.has_number_key:
-        return [value for value in _distinct(candidates) if isinstance(value, int)][:KEYS]
-    distinct = _distinct(candidates)
-    return distinct[: KEYS if len(table.key) == 1 else 3] or of_type(column.declared)
+        made = [value for value in made if isinstance(value, int)]
+    most = KEYS if len(table.key) == 1 else 3
+    return [*there[:3], *made[: most - len(there[:3])]] or list(candidates)
+
+
+def like(value: object) -> list[object]:
+    """Make values that look like a value."""
+    if isinstance(value, int | float):
+        return [value + 1000]
+    if isinstance(value, str) and value:
+        return [value[:-1] + ("b" if value[-1] == "a" else "a")]
+    if isinstance(value, bytes) and value:
+        return [value[:-1] + bytes([value[-1] ^ 1])]
+    return []
 
 
 def _is_text(column: Column) -> bool:

@@ -225,10 +225,13 @@ class Fleet:
         return {one.column: one.default for one in self.subject.later if one.table == operation.table_name}
 
     def spelled(self, operation: Operation) -> list[tuple[str, str]]:
-        """Spell an operation out; a column that its author did not have is NULL where it is known, else not there."""
-        new = {name: value for name, value in operation.new.items() if value is not None or name not in self._later(operation)}
-        old = {name: value for name, value in operation.old.items() if value is not None or name not in self._later(operation)}
-        return spelled(replace(operation, new=new, old=old))
+        """Spell an operation out, but for what a device says where the author's table lacked a column."""
+        later = self._later(operation)
+
+        def said(values: Mapping[str, object]) -> dict[str, object]:
+            return {name: value for name, value in values.items() if name not in later or value not in (None, later[name])}
+
+        return spelled(replace(operation, new=said(operation.new), old=said(operation.old)))  # type: ignore[arg-type]
 
     # --- bundles --------------------------------------------------------------------------------------------------
 

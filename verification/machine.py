@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -14,7 +16,8 @@ from verification import deeds, random_schema
 from verification.fitting import Fitting, fit
 from verification.fleet import Fleet
 from verification.oracle import look, require_agreement
-from verification.search import Search
+from verification.search import CounterexampleError, Search
+from verification.shortest import shortest, signature
 
 KINDS: tuple[deeds.Deed, ...] = (
     *[deeds.write] * 14,
@@ -83,10 +86,10 @@ def steps(most: int = STEPS) -> st.SearchStrategy[list[Step]]:
 starts = st.builds(Start, st.integers(2, 4), st.integers(0, 7), st.integers(0, 3))
 
 
-def play(fitting: Fitting, start: Start, history: Sequence[Step], search: Search) -> None:
+def play(fitting: Fitting, start: Start, history: Sequence[Step], tried: Counter[str]) -> None:
     """Let a history happen, check each step, let all meet in the end, and compare them."""
-    with Fleet(fitting, search.tried) as fleet:
-        search.tried["histories"] += 1
+    with Fleet(fitting, tried) as fleet:
+        tried["histories"] += 1
         try:
             _play(fleet, start, history)
         except Exception as error:
@@ -134,18 +137,51 @@ def meet(fleet: Fleet) -> None:
 def on_random_schemas(search: Search) -> None:
     """Play histories on schemas that are drawn, too."""
 
+    def fitted(schema: bytes, folder: str) -> Fitting:
+        return fit(random_schema.make(schema, Path(folder)))
+
     def claim(schema: bytes, start: Start, history: list[Step]) -> None:
         with tempfile.TemporaryDirectory(prefix="schema-") as folder:
-            fitting = fit(random_schema.make(schema, Path(folder)))
-            play(fitting, start, history, search)
+            play(fitted(schema, folder), start, history, search.tried)
 
-    search.run(claim, schema=st.binary(min_size=2, max_size=2), start=starts, history=steps())
+    try:
+        search.run(claim, shrinks=False, schema=st.binary(min_size=2, max_size=2), start=starts, history=steps())
+    except CounterexampleError as found:
+        with tempfile.TemporaryDirectory(prefix="schema-") as folder:
+            raise _shortened(fitted(found.inputs["schema"], folder), found, search) from found
 
 
 def on_subject(fitting: Fitting, search: Search) -> None:
     """Play histories on one schema."""
 
     def claim(start: Start, history: list[Step]) -> None:
-        play(fitting, start, history, search)
+        play(fitting, start, history, search.tried)
 
-    search.run(claim, start=starts, history=steps())
+    try:
+        search.run(claim, shrinks=False, start=starts, history=steps())
+    except CounterexampleError as found:
+        raise _shortened(fitting, found, search) from found
+
+
+def _shortened(fitting: Fitting, found: CounterexampleError, search: Search) -> CounterexampleError:
+    """Leave out of a failing history what it does not need."""
+    start, history = found.inputs["start"], found.inputs["history"]
+    failure = found.cause
+
+    def attempt(start: Start, history: list[Step]) -> BaseException | None:
+        try:
+            play(fitting, start, history, Counter())
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is compared with the first failure
+            return error
+        return None
+
+    simpler = [replace(start, early=0), replace(start, enforcing=0), replace(start, devices=2)]
+    if search.shrinks:
+        history, failure = shortest(history, failure, partial(attempt, start))
+        for candidate in [Start(), *simpler]:
+            error = attempt(candidate, history)
+            if error is not None and signature(error) == signature(failure):
+                start, failure = candidate, error
+                history, failure = shortest(history, failure, partial(attempt, start))
+                break
+    return CounterexampleError({**found.inputs, "start": start, "history": history}, failure)

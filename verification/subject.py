@@ -86,6 +86,7 @@ class Subject:
     later: tuple[Later, ...] = ()
     refused: Mapping[str, str] = field(default_factory=dict)
     collations: Mapping[str, Collate] = field(default_factory=dict)  # stand-ins for what only the application has
+    functions: frozenset[str] = frozenset()  # that return their first argument, for the same reason
     notes: tuple[str, ...] = ()
 
     def table(self, name: str) -> Table:
@@ -97,6 +98,8 @@ class Subject:
         connection = sqlite3.connect(path, timeout=0.0, isolation_level=None)
         for name, collate in self.collations.items():
             connection.create_collation(name, collate)
+        for name in self.functions:
+            connection.create_function(name, -1, first, deterministic=True)
         return connection
 
     @property
@@ -109,6 +112,11 @@ class Subject:
     def is_judged(self) -> bool:
         """Whether the oracle can say which rows a constraint parks: it compares names and values, no expressions."""
         return all(table.is_plain for table in self.tables)
+
+
+def first(*values: object) -> object:
+    """Stand in for a function that only the application has."""
+    return values[0] if values else None
 
 
 def read(connection: sqlite3.Connection, name: str) -> Table:
