@@ -193,8 +193,8 @@ class Database:
         if self._left:
             msg = f"a statement on the connection to {self.path} is unfinished: fetch all its rows, or close its cursor"
             raise StateError(msg)
-        self.execute(f"ATTACH ? AS {schema}", (str(path),))
         try:
+            self.execute(f"ATTACH ? AS {schema}", (str(path),))
             # else SQLite commits both files together, by a journal of journals beside the user's
             self.execute(f"PRAGMA {schema}.synchronous = OFF")
             yield
@@ -207,7 +207,9 @@ class Database:
         if self._left:
             with suppress(sqlite3.OperationalError, sqlite3.ProgrammingError):  # in use, or closed
                 self.execute(f"DETACH {self._left}")
-                self._left = None
+            with suppress(sqlite3.OperationalError):  # an interrupt can come after it took effect
+                attached = {row[1] for row in self.execute("PRAGMA database_list").fetchall()}
+                self._left = self._left if self._left in attached else None
 
     @contextmanager
     def without_foreign_keys(self) -> Iterator[None]:
