@@ -1,8 +1,10 @@
 """Try to break each promise of SPEC.md, section 2, and say what came of it. No test runner is needed.
 
-    python run_verification.py                  # some 60 s
-    python run_verification.py --examples 200   # a longer search
-    python run_verification.py --only 7 --seed 3
+    python run_verification.py                      # some 60 s
+    python run_verification.py --minutes 10         # a long search, with new examples in each round
+    python run_verification.py --database app.db    # on your own schema; the file is only read
+    python run_verification.py --schema app.sql     # the same, from SQL
+    python run_verification.py --only 7,machine --seed 3
 
 Exit code 0: every promise that was checked holds. 1: one is broken, and the shortest example is printed. 2: wrong
 usage. docs/verification.md explains each check.
@@ -19,23 +21,26 @@ import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 
 ROOT = Path(__file__).resolve().parent
 sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "src"), str(ROOT / "tests")) if path not in sys.path]
 
 try:
     from hypothesis.configuration import set_hypothesis_home_dir
-    from verification import copies, crashes, forgeries, histories, logs, transport
+    from verification import copies, crashes, forgeries, histories, logs, machine, own_schema, transport
+    from verification.fitting import Fitting, fit
+    from verification.report import HOLDS, HOLDS_PARTLY, IS_BROKEN, MACHINE, NOT_CHECKED, Finding, Promise, Report, lines
     from verification.search import BrokenError, CounterexampleError, Search
 except ModuleNotFoundError as error:
     sys.exit(f"{error}: run_verification.py needs the development extras: pip install -e '.[dev]'")
 
-CHECKS: dict[int, Callable[[Search], None]] = {
+Check = Callable[[Search], None]
+
+CHECKS: dict[int, Check] = {
     1: logs.append_only,
     2: histories.causal_consistency,
     3: histories.deterministic_order,
@@ -50,74 +55,96 @@ CHECKS: dict[int, Callable[[Search], None]] = {
     12: copies.copied_files,
 }
 
-HOLDS = "PASS"
-HOLDS_PARTLY = "PARTLY"  # all that is claimed holds, but SPEC.md claims less than the promise
-IS_BROKEN = "FAIL"
-NOT_CHECKED = "not yet checked"
-
-
-@dataclass(frozen=True)
-class Promise:
-    """A line of the table in SPEC.md, section 2."""
-
-    number: int
-    name: str
-    state: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What came of one check; `tried` counts what was done, `problem` and `example` say how a promise was broken."""
-
-    number: int
-    name: str
-    state: str
-    result: str
-    tried: dict[str, int]
-    seconds: float
-    problem: str | None = None
-    example: str | None = None
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the checks; return the exit code."""
     options = _options(arguments)
     promises = {promise.number: promise for promise in read_promises()}
-    unknown = set(options.only) - promises.keys()
+    unknown = {number for number in options.only if number is not None} - promises.keys()
     if unknown:
         sys.stderr.write(f"there is no promise {min(unknown)}: SPEC.md has {', '.join(map(str, promises))}\n")
         return 2
-    if not options.json:
-        print(f"{len(promises)} promises (SPEC.md, section 2), {options.examples} examples each, seed {options.seed}\n")
-    findings = []
-    with _work_folder():
-        for number in options.only or promises:
-            findings.append(check(promises[number], Search(options.examples, options.seed, options.shrink)))
-            if not options.json:
-                print(_line(findings[-1]), flush=True)
-    is_broken = any(finding.result == IS_BROKEN for finding in findings)
-    if options.json:
-        print(json.dumps(_report(findings, options), indent=2))
+    report = Report(options.examples, options.seed, exceptions=read_exceptions())
+    with _work_folder() as folder:
+        try:
+            fitting = _fitted(options, folder)
+        except own_schema.UnusableError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+        if fitting:
+            report.schema = _described(fitting, options)
+        _tell(options, *_opening(report, options, promises))
+        _search(report, options, promises, fitting)
+    if options.json == "-":
+        print(json.dumps(report.as_json(), indent=2))
     else:
-        print("\n".join(_summary(findings)))
-    return int(is_broken)
+        print("\n".join(report.summary()))
+    if options.json not in (None, "-"):
+        Path(options.json).write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+    return int(report.is_broken)
+
+
+def _search(
+    report: Report, options: argparse.Namespace, promises: Mapping[int, Promise], fitting: Fitting | None
+) -> None:
+    """Run each check once; with `--minutes`, again and again from other seeds until the time is over."""
+    until = monotonic() + 60 * options.minutes
+    wanted = [None] if fitting else options.only or [*promises, None]
+    seed = options.seed
+    while True:
+        for number in wanted:
+            former = report.findings.get(number)
+            if former is None or (former.result != IS_BROKEN and monotonic() < until):
+                search = Search(options.examples, seed, options.shrink)
+                report.add(check_machine(fitting, search) if number is None else check(promises[number], search))
+                if not options.minutes:
+                    _tell(options, lines(report.findings[number]))
+        if monotonic() >= until or all(report.findings[number].result == IS_BROKEN for number in wanted):
+            break
+        left = max(until - monotonic(), 0)
+        sys.stderr.write(f"seed {seed}: {'something is broken' if report.is_broken else 'all hold'}, {left:.0f} s left\n")
+        seed += 1
+    if options.minutes:
+        _tell(options, *(lines(finding) for finding in report.findings.values()))
 
 
 def check(promise: Promise, search: Search) -> Finding:
     """Try to break one promise."""
     if promise.number not in CHECKS:
         return Finding(promise.number, promise.name, promise.state, NOT_CHECKED, {}, 0.0)
+    whole = HOLDS if promise.state == "kept" else HOLDS_PARTLY
+    return _checked(Finding(promise.number, promise.name, promise.state, whole, {}, 0.0), CHECKS[promise.number], search)
+
+
+def check_machine(fitting: Fitting | None, search: Search) -> Finding:
+    """Try to break all promises at once, on schemas that are drawn or on the user's own."""
+    name = f"{MACHINE}: {'your schema' if fitting else 'schemas that are drawn'}"
+    attack: Check = (lambda search: machine.on_subject(fitting, search)) if fitting else machine.on_random_schemas
+    return _checked(Finding(None, name, "", HOLDS, {}, 0.0), attack, search)
+
+
+def _checked(finding: Finding, attack: Check, search: Search) -> Finding:
     start, problem, example = perf_counter(), None, None
     try:
-        CHECKS[promise.number](search)
+        attack(search)
     except CounterexampleError as found:
-        problem, example = _problem(found.cause), pprint.pformat(dict(found.inputs), width=112, sort_dicts=False)
+        problem = _problem(found.cause)
+        example = "\n".join(getattr(found.cause, "__notes__", ())) or pprint.pformat(
+            dict(found.inputs), width=112, sort_dicts=False
+        )
     except Exception as found:  # noqa: BLE001  # whatever stops a check, its promise is not known to hold
         problem = _problem(found)
-    whole = HOLDS if promise.state == "kept" else HOLDS_PARTLY
-    result = IS_BROKEN if problem else whole
-    seconds = round(perf_counter() - start, 1)
-    return Finding(promise.number, promise.name, promise.state, result, dict(search.tried), seconds, problem, example)
+    return Finding(
+        number=finding.number,
+        name=finding.name,
+        state=finding.state,
+        result=IS_BROKEN if problem else finding.result,
+        tried=dict(search.tried),
+        seconds=round(perf_counter() - start, 1),
+        problem=problem,
+        example=example,
+        seeds=(search.seed,),
+    )
 
 
 def _problem(error: BaseException) -> str:
@@ -125,6 +152,50 @@ def _problem(error: BaseException) -> str:
         return str(error)
     place = "".join(traceback.format_tb(error.__traceback__, limit=-3))
     return f"{type(error).__name__}: {error}\n{place}"
+
+
+# --- the user's own schema ----------------------------------------------------------------------------------------
+
+
+def _fitted(options: argparse.Namespace, folder: Path) -> Fitting | None:
+    if options.schema:
+        return fit(own_schema.from_script(options.schema, folder))
+    if options.database:
+        return fit(own_schema.from_database(options.database, folder))
+    return None
+
+
+def _described(fitting: Fitting, options: argparse.Namespace) -> dict[str, object]:
+    return {
+        "source": str(options.schema or options.database),
+        "synced": [table.name for table in fitting.subject.tables],
+        "not_synced": dict(fitting.subject.refused),
+        "only_rows_that_are_there": dict(fitting.complaints),
+        "stand_ins": list(fitting.subject.notes),
+        "parked_rows_are_predicted": fitting.subject.is_judged,
+    }
+
+
+def _opening(report: Report, options: argparse.Namespace, promises: Mapping[int, Promise]) -> list[str]:
+    how_long = f"{options.minutes:g} minutes" if options.minutes else f"{options.examples} examples each"
+    if not report.schema:
+        return [f"{len(promises)} promises (SPEC.md, section 2), {how_long}, seed {options.seed}\n"]
+    schema = report.schema
+    found = [f"{schema['source']}: the machine works on copies, and only reads the file. {how_long}, seed {options.seed}"]
+    found += textwrap.wrap(f"synced: {', '.join(schema['synced'])}", 120, subsequent_indent="    ")  # type: ignore[arg-type]
+    for what, title in [("not_synced", "not synced"), ("only_rows_that_are_there", "only rows that are there are written")]:
+        reasons: Mapping[str, str] = schema[what]  # type: ignore[assignment]
+        found += [f"{title}: {name}: {reason}" for name, reason in reasons.items()]
+    found += [f"stand-in: {note}" for note in schema["stand_ins"]]  # type: ignore[attr-defined]
+    if not schema["parked_rows_are_predicted"]:
+        found.append("which rows a constraint parks is compared between the devices, not with the oracle: it looks at")
+        found.append("plain columns only, and a UNIQUE index or a foreign key here is none")
+    return [*found, ""]
+
+
+def _tell(options: argparse.Namespace, *said: str) -> None:
+    if options.json != "-":
+        print("\n".join(said), flush=True)
 
 
 # --- SPEC.md ------------------------------------------------------------------------------------------------------
@@ -151,47 +222,6 @@ def _plain(markdown: str) -> str:
     return re.sub(r"\[(.+?)\]\(.+?\)", r"section \1", markdown)
 
 
-# --- output -------------------------------------------------------------------------------------------------------
-
-
-def _line(finding: Finding) -> str:
-    tried = ", ".join(f"{count:,} {what}" for what, count in finding.tried.items())
-    head = f"{finding.number:>2}  {finding.name}"
-    result = f"{finding.result}, {finding.state}" if finding.result == HOLDS_PARTLY else finding.result
-    lines = [f"{head:<46} {finding.seconds:>6.1f} s  {result}", *_indented(tried, "    ")]
-    if finding.problem:
-        lines += _indented(finding.problem, "    broken: ")
-    if finding.example:
-        lines += ["    shortest example:", textwrap.indent(finding.example, "        ")]
-    return "\n".join(lines)
-
-
-def _indented(text: str, start: str) -> Iterable[str]:
-    first, *rest = text.splitlines() or [""]
-    yield from textwrap.wrap(first, 116, initial_indent=start, subsequent_indent="        ")
-    yield from (f"        {line}" for line in rest)
-
-
-def _summary(findings: Sequence[Finding]) -> list[str]:
-    by_result = {
-        result: [finding.number for finding in findings if finding.result == result]
-        for result in (HOLDS, HOLDS_PARTLY, IS_BROKEN, NOT_CHECKED)
-    }
-    counted = "; ".join(f"{result}: {', '.join(map(str, numbers)) or 'none'}" for result, numbers in by_result.items())
-    left_out = "Not promised, so not checked (SPEC.md, section 14): " + ", ".join(read_exceptions())
-    return ["", counted, *textwrap.wrap(left_out, 120, break_on_hyphens=False)]
-
-
-def _report(findings: Sequence[Finding], options: argparse.Namespace) -> dict[str, object]:
-    return {
-        "ok": not any(finding.result == IS_BROKEN for finding in findings),
-        "examples": options.examples,
-        "seed": options.seed,
-        "promises": [asdict(finding) for finding in findings],
-        "not_promised": read_exceptions(),
-    }
-
-
 # --- the command line ---------------------------------------------------------------------------------------------
 
 
@@ -199,8 +229,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Try to break each promise of SPEC.md, section 2.")
     parser.add_argument("--examples", type=_positive, default=50, metavar="N", help="how hard to try (default: 50)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="where the search starts (default: 0)")
-    parser.add_argument("--only", type=_numbers, default=[], metavar="N,N", help="check these promises only")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, metavar="N", help="search for so long, in rounds from seed, seed + 1, ..."
+    )
+    parser.add_argument("--only", type=_numbers, default=[], metavar="N,N", help="these promises only, or `machine`")
+    own = parser.add_mutually_exclusive_group()
+    own.add_argument("--schema", type=Path, metavar="FILE", help="run the machine on the schema that this SQL makes")
+    own.add_argument("--database", type=Path, metavar="FILE", help="run the machine on this database's schema, on copies")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE", help="write a JSON report; print it, and nothing else, without FILE"
+    )
     parser.add_argument(
         "--no-shrink", dest="shrink", action="store_false", help="print the first example, not the shortest"
     )
@@ -215,12 +253,14 @@ def _positive(text: str) -> int:
     return number
 
 
-def _numbers(text: str) -> list[int]:
-    return sorted({int(part) for part in text.split(",")})
+def _numbers(text: str) -> list[int | None]:
+    parts = set(text.split(","))
+    numbers: list[int | None] = [*sorted(int(part) for part in parts - {"machine"})]
+    return [*numbers, None] if "machine" in parts else numbers
 
 
 @contextmanager
-def _work_folder() -> Iterator[None]:
+def _work_folder() -> Iterator[Path]:
     """Keep all temporary files in one folder that goes in the end, in memory where the system offers that."""
     memory = Path(os.sep, "dev", "shm")
     parent = str(memory) if "TMPDIR" not in os.environ and os.access(memory, os.W_OK) else None
@@ -228,7 +268,7 @@ def _work_folder() -> Iterator[None]:
         former, tempfile.tempdir = tempfile.tempdir, folder
         set_hypothesis_home_dir(folder)
         try:
-            yield
+            yield Path(folder)
         finally:
             tempfile.tempdir = former
             set_hypothesis_home_dir(None)

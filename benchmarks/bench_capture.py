@@ -12,6 +12,7 @@ from measure import Figure, Key, Row, Scale, Timings, cpu
 
 REACH = {"bulk insert": 2.9, "update by key": 3.0, "delete by key": 3.0}
 AUTOCOMMIT = 1.6
+UNIQUE = 1.5
 LOG_BYTES_PER_INSERT = 150
 LOG_BYTES_PER_UPDATE = 50
 
@@ -29,6 +30,11 @@ def figures(scale: Scale, folder: Path) -> Iterator[Figure]:
         rounds = [_autocommit(folder, rows, synchronous) for _ in range(scale.rounds)]
         name = f"capture: autocommit insert, integer key, synchronous = {synchronous}"
         yield measure.ratio(name, AUTOCOMMIT, rounds, ("captured", "plain"), len(rows))
+    for column in ("amount INTEGER", "body TEXT"):
+        rounds = [_unique(folder, column, measure.INTEGER.rows(scale.rows)) for _ in range(scale.rounds)]
+        name = f"bulk insert with {column} UNIQUE, against without"
+        yield measure.ratio(f"capture: {name}", UNIQUE, rounds, ("unique", "captured"), scale.rows)
+        yield measure.ratio(f"not captured: {name}", None, rounds, ("index", "plain"), scale.rows)
     yield from _log_bytes(folder, measure.INTEGER.rows(scale.rows))
     yield _beside_conflicts(scale, folder)
 
@@ -47,6 +53,22 @@ def _bulk(folder: Path, key: Key, rows: Sequence[Row]) -> Timings:
             timings[f"{name} {statement}"] = cpu(partial(measure.run_many, connection, sql, values))
     plain.close()
     engine.close()
+    return timings
+
+
+def _unique(folder: Path, column: str, rows: Sequence[Row]) -> Timings:
+    """Insert into a table with a UNIQUE index and into one without it, with capture and without."""
+    schema = measure.INTEGER.schema
+    unique = schema.replace(column, f"{column} UNIQUE")
+    timings = Timings()
+    for name, definition in (("captured", schema), ("unique", unique)):
+        engine = measure.device(folder / "captured.db", definition)
+        timings[name] = cpu(partial(measure.run_many, engine.connection, measure.INSERT, rows))
+        engine.close()
+    for name, definition in (("plain", schema), ("index", unique)):
+        plain = measure.plain(folder / "plain.db", definition)
+        timings[name] = cpu(partial(measure.run_many, plain, measure.INSERT, rows))
+        plain.close()
     return timings
 
 

@@ -19,6 +19,7 @@ REACH = {"inserts": 1.7, "updates": 2.0, "deletes": 2.2}
 AGAIN = 0.02
 BY_HISTORY = 1.3
 BY_DEVICES = 1.5
+BY_CONFLICTS = 2.5
 MEGABYTES = 150
 
 
@@ -108,22 +109,30 @@ def _peak() -> float:
 def _conflicts(scale: Scale, folder: Path) -> Iterator[Figure]:
     """Import an update of every row where some of them were updated too, and where none was."""
     rows = measure.INTEGER.rows(10 * scale.conflicts)
+    rounds = [_torn_and_calm(folder, rows, scale.conflicts) for _ in range(scale.rounds)]
+    count = scale.conflicts
+    name = f"bundle imported: {len(rows):,} updates with {count:,} conflicts, against none"
+    yield measure.ratio(name, BY_CONFLICTS, rounds, ("torn", "calm"), len(rows))
+    torn, calm = (min(timings[name] for timings in rounds) for name in ("torn", "calm"))
+    yield Figure("each conflict that an import opens", None, (torn - calm) * 1e6 / count, " µs")
+
+
+def _torn_and_calm(folder: Path, rows: Sequence[Row], count: int) -> Timings:
     source, calm, torn = (measure.device(folder / f"{name}.db") for name in ("source", "calm", "torn"))
     measure.run_many(source.connection, measure.INSERT, rows)
     for target in (calm, torn):
         measure.send(source, target)
         measure.send(target, source)
     keys = measure.scattered(rows)
-    measure.run_many(torn.connection, measure.UPDATE, [(-2, key) for key in keys[: scale.conflicts]])
+    measure.run_many(torn.connection, measure.UPDATE, [(-2, key) for key in keys[:count]])
     measure.run_many(source.connection, measure.UPDATE, [(-1, key) for key in keys])
     timings = {name: _import_time(source, target) for name, target in (("calm", calm), ("torn", torn))}
-    found = len(torn.get_unresolved_conflicts())
-    each = (timings["torn"] - timings["calm"]) * 1e6 / found
-    name = f"bundle imported: {len(rows):,} updates with {found:,} conflicts, against none"
-    yield measure.ratio(name, None, [timings], ("torn", "calm"), len(rows))
-    yield Figure("each conflict that an import opens", None, each, " µs")
+    if (found := len(torn.get_unresolved_conflicts())) != count:
+        msg = f"{found} conflicts instead of {count}"
+        raise AssertionError(msg)
     for engine in (source, calm, torn):
         engine.close()
+    return timings
 
 
 def _import_time(source: SyncEngine, target: SyncEngine) -> float:

@@ -194,7 +194,8 @@ class Model:
             siblings = {
                 one.op_id for one in row.writes.values() if (one.device, one.base) == (later.device, later.base)
             }
-            if later.base is not None and write.op_id in {later.base, *row.covered[later.base], *siblings}:
+            of_base = row.covered.get(later.base or PARKED, set())
+            if later.base is not None and write.op_id in {later.base, *of_base, *siblings}:
                 return True
             seen = self.judge(name, [one for one in row.writes.values() if one.happened_before(later)])
             if later.base is None and seen is not None and not seen.conflicts:
@@ -204,10 +205,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Reference:
-    """A foreign key to another table's only key column."""
+    """A foreign key to another table's key; `targets` are the columns of that key, one for one."""
 
-    columns: tuple[str]
+    columns: tuple[str, ...]
     parent: str
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,15 @@ class Constraints:
 
     uniques: Mapping[str, list[tuple[str, ...]]]
     references: Mapping[str, list[Reference]]
+
+    def seen(self, table: str, column: str, value: object) -> Hashable:  # noqa: ARG002
+        """Return a value as the column's collation compares it."""
+        return value  # type: ignore[return-value]
+
+    def parent(self, reference: Reference, image: Mapping[str, object]) -> RowName | None:
+        """Name the row that a reference refers to; None where it refers to none."""
+        value = image[reference.columns[0]]
+        return None if value is None else (reference.parent, value)  # type: ignore[return-value]
 
     def state(self, rows: Mapping[RowName, Row]) -> State:
         conflicts = {
@@ -254,8 +265,9 @@ class Constraints:
     def _clash(self, name: RowName, row: Row, other: RowName, standing: Row) -> bool:
         if name[0] != other[0] or row.image is None or standing.image is None:
             return False
+        one, two = row.image, standing.image
         pairs = [
-            [(row.image[column], standing.image[column]) for column in columns]
+            [(self.seen(name[0], column, one[column]), self.seen(name[0], column, two[column])) for column in columns]
             for columns in self.uniques.get(name[0], [])
         ]
         return any(all(x is not None and x == y for x, y in each) for each in pairs)
@@ -270,13 +282,12 @@ class Constraints:
         """Return what the first reference of a row that does not stand is lost to."""
         row = rows[name]
         for reference in reversed(self.references.get(name[0], [])):  # SQLite numbers the last one declared 0
-            value = (row.image or {})[reference.columns[0]]
-            parent = (reference.parent, value)
-            if value is None or parent in stands or parent not in rows:
+            parent = self.parent(reference, row.image or {})
+            if parent is None or parent in stands or parent not in rows:
                 continue
-            loss = rows[parent].shown
-            if parent in parked or self._is_unforeseen(row.shown, loss):
-                return loss.op_id
+            heads = rows[parent].heads.values()
+            if parent in parked or any(self._is_unforeseen(row.shown, head) for head in heads):
+                return rows[parent].shown.op_id
         return None
 
     def _is_unforeseen(self, head: Write, loss: Write) -> bool:

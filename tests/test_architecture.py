@@ -12,7 +12,7 @@ import sqlite_sync
 HOUSE = Path(sqlite_sync.__file__).parent
 
 FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import from lower floors only
-    ("errors", "clock", "codec", "findings", "numbering"),
+    ("errors", "clock", "codec", "findings", "numbering", "bookkeeping"),
     ("operation",),
     ("verdict",),
     ("database",),
@@ -22,10 +22,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("bundle_reader", "log", "capture"),
     ("mapping", "renumbering"),
     ("forks", "exporter", "devices", "inspection", "references"),
-    ("conflicts",),
+    ("conflicts", "resolutions"),
     ("contested", "status", "live_rows", "decision", "explanation"),
     ("hanging",),
-    ("parking",),
+    ("parking", "unseen"),
     ("applier",),
     ("reconciler",),
     ("reuse",),
@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("__init__",),
     ("cli",),
 )
-PURE = {"errors", "numbering", "clock", "codec", "operation", "verdict", "hazards", "decision", "strategies"}
+PURE = {"errors", "numbering", "clock", "codec", "operation", "verdict", "hazards", "decision", "strategies", "bookkeeping"}
 IMPURE_MODULES = {"sqlite3", "os", "pathlib", "time", "random", "secrets", "uuid", "uuid_utils", "tempfile", "shutil"}
 
 

@@ -817,6 +817,30 @@ def test_a_writer_that_trusts_no_schema_is_captured(make: MakeEngine) -> None:
     assert source.reconcile() == 0
 
 
+def test_a_writer_that_takes_no_double_quotes_for_strings_and_tells_cases_apart_is_captured(make: MakeEngine) -> None:
+    shell = shutil.which("sqlite3")
+    if shell is None:
+        pytest.skip("there is no sqlite3 shell")
+    schema = UNIQUE + "; CREATE UNIQUE INDEX i ON t (lower(a)) WHERE b > 1"
+    source, target = make("a", schema, ("t",)), make("b", schema, ("t",))
+    script = f"""
+        .dbconfig dqs_dml off
+        .dbconfig dqs_ddl off
+        PRAGMA case_sensitive_like = ON;
+        {FEW};
+        UPDATE t SET id = 'z' WHERE id = 'a';
+        UPDATE t SET b = 2;
+        REPLACE INTO t VALUES ('y', 2, 0);
+        DELETE FROM t WHERE a = 3;
+    """
+    lines = "\n".join(line.strip() for line in script.splitlines())
+    subprocess.run([shell, "-batch", "-bail", str(source.path)], input=lines, text=True, check=True)
+    send(source, target)
+
+    assert exact(source) == exact(target)
+    assert source.reconcile() == 0
+
+
 def test_triggers_use_nothing_that_an_old_sqlite_lacks(make: MakeEngine) -> None:
     """Functions of 3.8.3 or older, no row values, no upsert, no FILTER: whoever has the file open may be that old."""
     schema = UNIQUE + "; CREATE UNIQUE INDEX i ON t (a || b) WHERE b > 1"

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-
 import pytest
-from hypothesis import event, example, given, settings
-from hypothesis import strategies as st
 
 from conftest import MakeEngine, exchange, rows, send, tick
-from model import Constraints, Model, Reference, Write
-from sqlite_sync import Conflict, ConflictError, ConstraintError, LastWriteWins, SyncEngine
+from sqlite_sync import Conflict, ConflictError, ConstraintError, LastWriteWins, PreferRemote, SyncEngine
 
 UNIQUE = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE{}, x)"
 FAMILY = (
@@ -448,24 +437,135 @@ def test_a_child_goes_on_waiting_while_its_parents_table_is_not_enabled(make: Ma
     assert both(a, b) == [("c", "p"), ("d", None)]
 
 
-@pytest.mark.xfail(reason="SPEC.md, section 14: parked children", strict=True)
-def test_a_parked_child_is_no_orphan_after_its_parent_was_deleted_where_it_was_parked(make: MakeEngine) -> None:
-    schema = (
-        "CREATE TABLE parents (id TEXT PRIMARY KEY);"
-        "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents ON DELETE CASCADE, u UNIQUE)"
-    )
-    a, b = (make(name, schema, NAMES) for name in "ab")
-    for engine in (a, b):
-        engine.connection.execute("PRAGMA foreign_keys = ON")
-    run(a, "INSERT INTO parents VALUES ('p')")
+PARKED = (
+    "CREATE TABLE parents (id TEXT PRIMARY KEY, name);"
+    "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents {}, u UNIQUE)"
+)
+
+
+def with_parked_child(make: MakeEngine, action: str = "", *, is_enforcing: bool = True) -> tuple[SyncEngine, ...]:
+    """Make devices that all have a parent, with a child that is shown and one that is parked."""
+    a, b = engines = [make(name, PARKED.format(action), NAMES) for name in "ab"]
+    for engine in engines:
+        engine.connection.execute(f"PRAGMA foreign_keys = {is_enforcing:d}")
+    run(a, "INSERT INTO parents VALUES ('p', 1)")
     exchange(a, b)
     run(b, "INSERT INTO t VALUES ('parked', 'p', 'same')")
     run(a, "INSERT INTO t VALUES ('shown', 'p', 'same')")
     exchange(a, b)
+    assert kinds(a) == [("unique", "t", {"id": "parked"})]
+    return a, b
+
+
+@pytest.mark.parametrize("is_enforcing", [False, True])
+@pytest.mark.parametrize("action", ["", "ON DELETE CASCADE", "ON DELETE SET NULL"])
+def test_a_parked_child_is_no_orphan_after_its_parent_was_deleted_where_it_was_parked(
+    make: MakeEngine, action: str, *, is_enforcing: bool
+) -> None:
+    a, b = with_parked_child(make, action, is_enforcing=is_enforcing)
+    run(a, "DELETE FROM t" if action.endswith("CASCADE") else "UPDATE t SET u = 'another', parent = NULL")
     run(a, "DELETE FROM parents")
     exchange(a, b)
 
+    assert ("parked", "p", "same") not in both(a, b)
+    assert kinds(a) == [("foreign_key", "t", {"id": "parked"})]
+    assert [op.strategy for op in a.operations("parents")][-1] == "unseen children"
+
+    (conflict,) = b.get_unresolved_conflicts()
+    b.resolve(conflict, "remote")
+    exchange(a, b)
+    assert both(a, b, "parents") == [("p", 1)]
+    assert ("parked", "p", "same") in both(a, b)
+
+
+def test_a_delete_is_repeated_once_and_only_where_a_child_may_come_back(make: MakeEngine) -> None:
+    a, b = with_parked_child(make, "ON DELETE CASCADE")
+    run(a, "INSERT INTO parents VALUES ('q', 2), ('r', 3)")
+    run(a, "DELETE FROM parents WHERE id = 'q'", "DELETE FROM parents WHERE id = 'p'", "DELETE FROM parents")
+    for _ in range(2):
+        a.get_unresolved_conflicts()
+    exchange(a, b)
+
+    repeated = [op.row_pk for op in b.operations("parents") if op.kind == "resolve-delete"]
+    assert repeated == [{"id": "p"}]
+
+
+def test_whoever_deletes_a_parent_under_a_child_that_stands_knows_it(make: MakeEngine) -> None:
+    """Its foreign keys are not enforced: the parked child comes back as an orphan beside the other one."""
+    a, b = with_parked_child(make, is_enforcing=False)
+    run(a, "DELETE FROM parents", "UPDATE t SET u = 'another'")
+    exchange(a, b)
+
+    assert rows(a, "t") == rows(b, "t")
+    assert len(rows(a, "t")) == 2
+    assert kinds(a) == kinds(b) == []
+
+
+def test_a_version_that_was_not_shown_is_no_orphan_after_its_parent_was_deleted(make: MakeEngine) -> None:
+    a, b = family(make)
+    run(a, "INSERT INTO parents VALUES ('p', 1)", "INSERT INTO t VALUES ('c', NULL)")
+    exchange(a, b)
+    run(b, "UPDATE t SET parent = 'p'")
+    run(a, "UPDATE t SET id = 'C'", "INSERT INTO t VALUES ('c', NULL)")
+    exchange(a, b)
+    run(a, "DELETE FROM parents", "DELETE FROM t WHERE id = 'c'")
+    exchange(a, b)
+
+    assert both(a, b) == [("C", None)]
+    assert ("foreign_key", "t", {"id": "c"}) in kinds(a)
+
+
+def test_a_child_that_waited_for_a_value_waits_on_if_its_parent_went_meanwhile(make: MakeEngine) -> None:
+    """The delete is older than all that an import brings, when the value is free at last."""
+    a, b = (make(name, PARKED.format(""), NAMES) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(a, "INSERT INTO parents VALUES ('p', 1)")
+    exchange(a, b)
+    run(b, "INSERT INTO t VALUES ('parked', 'p', 'same')")
+    run(a, "DELETE FROM parents", "INSERT INTO t VALUES ('shown', NULL, 'same')")
+    exchange(a, b)
+    assert kinds(b) == [("unique", "t", {"id": "parked"})]
+    run(a, "UPDATE t SET u = 'another'")
+    exchange(a, b)
+
+    assert both(a, b) == [("shown", None, "another")]
+    assert kinds(a) == [("foreign_key", "t", {"id": "parked"})]
+
+
+def test_a_version_that_is_shown_again_waits_if_its_parent_went_meanwhile(make: MakeEngine) -> None:
+    a, b = family(make)
+    run(a, "INSERT INTO parents VALUES ('p', 1)", "INSERT INTO t VALUES ('c', NULL)")
+    exchange(a, b)
+    run(b, "UPDATE t SET parent = 'p'")
+    run(a, "DELETE FROM parents", "UPDATE t SET parent = NULL", "UPDATE t SET id = 'd'", "UPDATE t SET id = 'c'")
+    exchange(a, b)
+    assert both(a, b) == [("c", None)]
+    run(b, "DELETE FROM t")
+    exchange(a, b)
+
     assert both(a, b) == []
+    assert kinds(a) == [("foreign_key", "t", {"id": "c"}), ("update/delete", "t", {"id": "c"})]
+
+
+def test_each_delete_of_a_parent_must_have_known_the_child(make: MakeEngine) -> None:
+    """Of two deletes the child's author knew the one that is the parent's shown head, and not the other."""
+    a, b, c, d = (make(name, FAMILY.format("(id)"), NAMES) for name in "abcd")
+    for engine in (a, b, c, d):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(b, "INSERT INTO parents VALUES ('p', 1)")
+    exchange(a, b, c, d)
+    run(b, "UPDATE parents SET name = 2")
+    send(b, d)
+    run(d, "DELETE FROM parents")
+    run(a, "DELETE FROM parents")
+    send(a, c)
+    send(b, c)
+    run(c, "INSERT INTO t VALUES ('c', 'p')")
+    exchange(a, b, c, d)
+
+    assert both(a, b) == both(c, d) == []
+    assert kinds(a) == [("foreign_key", "t", {"id": "c"})]
 
 
 def test_capture_goes_on_after_rows_were_parked(make: MakeEngine) -> None:
@@ -648,6 +748,26 @@ def test_a_row_that_others_hang_on_does_not_go_by_a_resolution(make: MakeEngine)
     assert kinds(b) == []
 
 
+@pytest.mark.parametrize("choice", ["remote", {"parent": "p"}, PreferRemote()])
+def test_a_resolution_leaves_no_child_without_its_parent(make: MakeEngine, choice: object) -> None:
+    a, b = family(make)
+    run(a, "INSERT INTO parents VALUES ('p', 1), ('q', 2)", "INSERT INTO t VALUES ('c', NULL)")
+    exchange(a, b)
+    run(b, "UPDATE t SET parent = 'p'")
+    run(a, "UPDATE t SET parent = 'q'")
+    exchange(a, b)
+    run(a, "DELETE FROM parents WHERE id = 'p'")
+    (conflict,) = a.get_unresolved_conflicts()
+    before = a.get_vector_clock()
+
+    with pytest.raises(ConstraintError, match=r"t \{'id': 'c'\} .* parents"):
+        a.resolve(conflict, choice)  # type: ignore[call-overload]
+    assert a.get_vector_clock() == before
+    assert a.resolve_all(PreferRemote()).resolved == ()
+    exchange(a, b)
+    assert both(a, b) == [("c", "q")]
+
+
 def test_what_a_table_refuses_needs_other_values(make: MakeEngine) -> None:
     a = make("a", "CREATE TABLE t (id TEXT PRIMARY KEY, x)", ("t",))
     b = make("b", "CREATE TABLE t (id TEXT PRIMARY KEY, x CHECK (x < 5))", ("t",))
@@ -660,173 +780,3 @@ def test_what_a_table_refuses_needs_other_values(make: MakeEngine) -> None:
     b.resolve(conflict, {"x": 4})
     exchange(a, b)
     assert both(a, b) == [("bad", 4)]
-
-
-# Any history: the model says what stands
-
-
-SCHEMA = """
-CREATE TABLE users (id TEXT PRIMARY KEY, mail UNIQUE, phone, boss REFERENCES users, UNIQUE (phone));
-CREATE TABLE orders (id TEXT PRIMARY KEY, user NOT NULL REFERENCES users ON DELETE CASCADE, no CHECK (no < 3));
-CREATE TABLE items (id TEXT PRIMARY KEY, "order" REFERENCES orders ON DELETE SET NULL, no UNIQUE);
-"""
-TABLES = ("users", "orders", "items")
-CONSTRAINTS = Constraints(
-    uniques={"users": [("mail",), ("phone",)], "items": [("no",)]},
-    references={
-        "users": [Reference(("boss",), "users")],
-        "orders": [Reference(("user",), "users")],
-        "items": [Reference(("order",), "orders")],
-    },
-)
-EXAMPLES = int(os.environ.get("SQLITE_SYNC_EXAMPLES", "25"))
-
-keys = st.sampled_from("pqrs")
-values = st.sampled_from([None, 1, 2, 3])
-statements = st.one_of(
-    st.tuples(st.just("INSERT INTO users VALUES (?, ?, ?, ?)"), keys, values, values, st.none() | keys),
-    st.tuples(st.just("INSERT OR REPLACE INTO users VALUES (?, ?, ?, ?)"), keys, values, values, st.none() | keys),
-    st.tuples(st.just("UPDATE users SET mail = ? WHERE id = ?"), values, keys),
-    st.tuples(st.just("UPDATE OR REPLACE users SET phone = ? WHERE id = ?"), values, keys),
-    st.tuples(st.just("UPDATE users SET boss = ? WHERE id = ?"), keys, keys),
-    st.tuples(st.just("DELETE FROM users WHERE id = ?"), keys),
-    st.tuples(st.just("INSERT INTO orders VALUES (?, ?, ?)"), keys, keys, values),
-    st.tuples(st.just("UPDATE orders SET user = ? WHERE id = ?"), keys, keys),
-    st.tuples(st.just("DELETE FROM orders WHERE id = ?"), keys),
-    st.tuples(st.just("INSERT INTO items VALUES (?, ?, ?)"), keys, st.none() | keys, values),
-    st.tuples(st.just('UPDATE items SET "order" = ? WHERE id = ?'), keys, keys),
-    st.tuples(st.just("UPDATE items SET no = ? WHERE id = ?"), values, keys),
-)
-devices = st.integers(0, 2)
-actions = st.lists(
-    st.one_of(
-        st.tuples(st.just("write"), devices, statements),
-        st.tuples(st.just("write"), devices, statements),
-        st.tuples(st.just("send"), devices, devices),
-        st.tuples(st.just("resolve"), devices, st.integers(0, 9), st.sampled_from(["local", "remote", None])),
-    ),
-    min_size=20,  # short histories seldom clash
-    max_size=50,
-)
-
-
-@dataclass
-class Device:
-    """A replica with a clock of its own, and what the test knows of it."""
-
-    engine: SyncEngine
-    now_ms: list[int]
-    seen: dict[bytes, int] = field(default_factory=dict)
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-
-
-def replica(folder: Path, number: int, *, is_enforcing: bool) -> Device:
-    path = folder / f"{number}.db"
-    for each in folder.glob(f"{path.name}*"):
-        each.unlink()
-    now_ms = [1_000_000]
-
-    def connect(name: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(name)
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA journal_mode = MEMORY")
-        connection.create_function("julianday", 1, lambda _: 2440587.5 + now_ms[0] / 86400000.0)
-        connection.create_function("random", 0, lambda: 0)
-        return connection
-
-    engine = SyncEngine(path, connect=connect)
-    engine.initialize()
-    engine.connection.executescript(SCHEMA)
-    engine.connection.execute(f"PRAGMA foreign_keys = {is_enforcing:d}")
-    for table in TABLES:
-        engine.enable_sync_for_table(table)
-    return Device(engine, now_ms)
-
-
-def note(device: Device, model: Model) -> None:
-    """Tell the model what a device wrote since the last look."""
-    context = dict(device.engine.get_vector_clock())
-    own = device.engine.device_id
-    for op in device.engine.operations(since={**context, own: device.seen.get(own, 0)}):
-        known = {d: seq for d, seq in context.items() if d != own}
-        write = Write(
-            op.device_id, op.seq, op.hlc, op.table_name, op.row_pk["id"], op.kind, op.new, op.base_op_id, known
-        )
-        model.add(write)
-    device.seen = context
-
-
-def check(device: Device, model: Model) -> None:
-    """Compare a device with the model: tables, conflicts, and no constraint broken beyond what an author broke."""
-    engine = device.engine
-    found = {conflict_name(one) for one in engine.get_unresolved_conflicts()}
-    state = CONSTRAINTS.state(dict(model.rows(engine.get_vector_clock(), TABLES)))
-    for table in TABLES:
-        cursor = engine.connection.execute(f"SELECT * FROM {table}")
-        names = [column[0] for column in cursor.description]
-        held = {row[0]: dict(zip(names, row, strict=True)) for row in cursor}
-        assert held == state.tables.get(table, {}), table
-    assert found == state.conflicts
-    for kind, *_ in found:
-        event(kind)
-
-
-def resolve(device: Device, which: int, choice: object) -> None:
-    found = device.engine.get_unresolved_conflicts()
-    if found:
-        with suppress(ConflictError, ConstraintError):
-            device.engine.resolve(found[which % len(found)], choice)  # type: ignore[call-overload]
-
-
-def conflict_name(one: Conflict) -> tuple[str, str, object, bytes, bytes]:
-    return one.kind, one.table_name, one.row_pk["id"], one.local_op_id, one.remote_op_id
-
-
-@settings(max_examples=EXAMPLES, deadline=None)
-@given(history=actions, clocks=st.lists(st.integers(0, 3), min_size=3, max_size=3), is_enforcing=st.booleans())
-@example(
-    history=[
-        ("write", 0, ("INSERT INTO users VALUES (?, ?, ?, ?)", "p", 1, None, None)),
-        ("write", 1, ("INSERT INTO users VALUES (?, ?, ?, ?)", "q", 1, None, None)),
-        ("write", 1, ("INSERT INTO orders VALUES (?, ?, ?)", "p", "q", 1)),
-        ("send", 0, 1),
-        ("write", 2, ("INSERT INTO users VALUES (?, ?, ?, ?)", "q", 1, 2, None)),
-        ("send", 1, 2),
-    ],
-    clocks=[0, 1, 2],
-    is_enforcing=True,
-)
-def test_what_stands_is_what_the_model_says(
-    folder: Path, history: list[tuple[object, ...]], clocks: list[int], *, is_enforcing: bool
-) -> None:
-    model = Model()
-    replicas = [replica(folder, number, is_enforcing=is_enforcing) for number in range(3)]
-    try:
-        for place, action in enumerate(history):
-            device = replicas[int(str(action[1]))]
-            device.now_ms[0] += clocks[place % 3]
-            if action[0] == "write":
-                sql, *parameters = action[2]  # type: ignore[misc]
-                with suppress(sqlite3.IntegrityError):
-                    device.engine.connection.execute(sql, parameters)
-                note(device, model)
-            elif action[0] == "resolve":
-                resolve(device, int(str(action[2])), action[3])
-                note(device, model)
-            elif action[1] != action[2]:
-                target = replicas[int(str(action[2]))]
-                send(device.engine, target.engine)
-                check(target, model)
-        exchange(*(device.engine for device in replicas))
-        for device in replicas:
-            check(device, model)
-            if is_enforcing:
-                assert device.engine.connection.execute("PRAGMA foreign_key_check").fetchall() == []
-    finally:
-        for device in replicas:
-            device.engine.close()

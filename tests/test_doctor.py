@@ -193,6 +193,24 @@ def test_a_table_named_as_a_word_of_triggers_is_named(plain: sqlite3.Connection,
     )
 
 
+@pytest.mark.parametrize(
+    ("script", "name", "tool"),
+    [
+        ("CREATE TABLE django_migrations (id INTEGER PRIMARY KEY, app, name, applied)", "django_migrations", "Django"),
+        ("CREATE TABLE ALEMBIC_VERSION (version_num TEXT PRIMARY KEY)", "ALEMBIC_VERSION", "Alembic"),
+        ("CREATE TABLE migrations (id INTEGER PRIMARY KEY, migration, Batch)", "migrations", "Laravel"),
+        ("CREATE TABLE migrations (id TEXT PRIMARY KEY, bird, 'from', 'to')", "migrations", None),
+    ],
+)
+def test_the_bookkeeping_of_a_migration_tool_is_named(
+    plain: sqlite3.Connection, script: str, name: str, tool: str | None
+) -> None:
+    found = table(examined(plain, script), name).findings
+    assert [finding.message.split(" notes")[0] for finding in found if finding.code == "migrations"] == [tool] * bool(
+        tool
+    )
+
+
 def test_a_plain_table_has_no_hazard(plain: sqlite3.Connection) -> None:
     assert examined(plain, TODOS).level == "ok"
 

@@ -143,6 +143,35 @@ def test_the_command_line_runs_a_migration_and_gives_its_exit_code(
     assert [row[1] for row in rows(b, "tasks")] == [("str", "captured")] * 3
 
 
+def test_the_notes_of_a_migration_tool_stay_with_their_device(make: MakeEngine) -> None:
+    """A device that got them from another one would take its own migrations for done."""
+    notes = "CREATE TABLE alembic_version (version_num TEXT PRIMARY KEY)"
+    engine = make("a", f"{TASKS}; {notes}", ())
+    enrolled = engine.enable_sync_for_all_tables()
+    assert list(enrolled.enabled) == ["tasks"]
+    assert "Alembic notes here which migrations this file has been through" in enrolled.refused["alembic_version"]
+    engine.enable_sync_for_table("alembic_version")
+    assert engine.enable_sync_for_all_tables().refused == {}
+
+
+def test_a_column_that_is_dropped_without_a_look_at_the_triggers_is_mended_by_the_next_verb(
+    tasks: tuple[SyncEngine, SyncEngine],
+) -> None:
+    """Under `legacy_alter_table` SQLite leaves triggers that name a column which is gone."""
+    a, b = tasks
+    for engine in tasks:
+        change(engine.path, "PRAGMA legacy_alter_table = ON", "ALTER TABLE tasks DROP COLUMN old")
+        with pytest.raises(sqlite3.OperationalError, match=r"no such column: (NEW|OLD)\.old"):
+            change(engine.path, "UPDATE tasks SET title = 'refused'")
+    exchange(a, b)
+    change(a.path, "UPDATE tasks SET title = 'captured' WHERE id = '1'")
+    exchange(a, b)
+
+    assert rows(a, "tasks") == rows(b, "tasks")
+    assert [row[1][1] for row in rows(b, "tasks")] == ["captured", "two", "three"]
+    assert [engine.status().tables[0].is_capturing for engine in tasks] == [True, True]
+
+
 # --- frameworks ---------------------------------------------------------------------------------------------------
 
 DJANGO = {

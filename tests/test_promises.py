@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -755,3 +755,26 @@ def test_a_renewed_device_writes_later_than_its_former_self_whatever_the_clock_s
         assert (first.kind, second.kind) == ("insert", "update")
         assert first.hlc < second.hlc
         assert engine.doctor(deep=True).level != "error"
+
+
+@pytest.mark.parametrize("verb", ["ATTACH", "DETACH"])
+def test_an_interrupt_that_comes_after_a_bundle_was_attached_or_let_go_stops_no_later_import(
+    pair: tuple[SyncEngine, SyncEngine], verb: str
+) -> None:
+    a, b = pair
+    add(a, "1", "one")
+    bundle = given(a, b.device_id, "in.bundle")
+    for instructions in range(1, 20):
+        ticks = iter(range(instructions))
+        is_verb: list[bool] = [False]
+
+        def interrupts(ticks: Iterator[int] = ticks, is_verb: list[bool] = is_verb) -> bool:
+            return is_verb[0] and next(ticks, None) is None
+
+        b.connection.set_trace_callback(lambda sql, seen=is_verb: seen.__setitem__(0, sql.startswith(verb)))
+        b.connection.set_progress_handler(interrupts, 1)
+        with suppress(sqlite3.Error, SyncError):
+            b.import_bundle(bundle, dry_run=True)
+        b.connection.set_trace_callback(None)
+        b.connection.set_progress_handler(None, 0)
+        assert b.import_bundle(bundle, dry_run=True).applied_count == 1

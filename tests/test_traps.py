@@ -22,15 +22,26 @@ def test_the_outer_statements_conflict_clause_drops_and_overwrites_no_operation(
     assert rows(a, "t") == rows(b, "t")
 
 
-@pytest.mark.parametrize("index", ["t (lower(u))", "t (u) WHERE x = 1", "t (u COLLATE NOCASE)", "t (u, x)"])
+@pytest.mark.parametrize(
+    ("index", "taken"),
+    [
+        ("t (lower(u))", "A"),
+        ("t (u) WHERE x = 1", "a"),
+        ("t (u COLLATE NOCASE)", "A"),
+        ("t (substr(u, 1) COLLATE NOCASE)", "A"),
+        ("t (u, x)", "a"),
+        ("t (g)", "A"),
+    ],
+)
 @pytest.mark.parametrize("recursive", ["ON", "OFF"])
 def test_replace_displaces_through_any_unique_index_and_is_captured_once(
-    make: MakeEngine, index: str, recursive: str
+    make: MakeEngine, index: str, taken: str, recursive: str
 ) -> None:
-    a, b = (make(name, f"{UNIQUE}; CREATE UNIQUE INDEX i ON {index}", ("t",)) for name in "ab")
+    schema = UNIQUE.replace("x)", "x, g AS (lower(u)))")
+    a, b = (make(name, f"{schema}; CREATE UNIQUE INDEX i ON {index}", ("t",)) for name in "ab")
     a.connection.execute(f"PRAGMA recursive_triggers = {recursive}")
     a.connection.execute("INSERT INTO t VALUES ('1', 'a', 1), ('2', 'b', 1), ('3', 'c', 1)")
-    a.connection.execute("REPLACE INTO t VALUES ('4', 'a', 1)")
+    a.connection.execute("REPLACE INTO t VALUES ('4', ?, 1)", (taken,))
     a.connection.execute("UPDATE OR REPLACE t SET u = 'b' WHERE id = '3'")
     send(a, b)
 
@@ -49,6 +60,20 @@ def test_a_note_outlives_what_an_applications_trigger_does_to_the_same_table_mea
     send(a, b)
 
     assert [row[0][1] for row in rows(a, "t")] == ["2", "3", "3+"]
+    assert rows(a, "t") == rows(b, "t")
+    assert a.reconcile() == 0
+
+
+def test_a_note_outlives_another_one_that_an_applications_trigger_makes_meanwhile(make: MakeEngine) -> None:
+    schema = UNIQUE.replace("u,", "u UNIQUE,") + (
+        "; CREATE TRIGGER more BEFORE INSERT ON t WHEN NEW.x = 'first' BEGIN INSERT INTO t VALUES (NEW.id || '+', 'b', 'second'); END"
+    )
+    a, b = (make(name, schema, ("t",)) for name in "ab")
+    a.connection.execute("INSERT INTO t VALUES ('1', 'a', 0), ('2', 'b', 0)")
+    a.connection.execute("REPLACE INTO t VALUES ('3', 'a', 'first')")
+    send(a, b)
+
+    assert [row[0][1] for row in rows(a, "t")] == ["3", "3+"]
     assert rows(a, "t") == rows(b, "t")
     assert a.reconcile() == 0
 

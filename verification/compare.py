@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sqlite_sync import RawText, SyncEngine
+from sqlite_sync import Operation, RawText, SyncEngine
 from verification.search import require
 from verification.steps import KEYS, PAYLOAD, Image, RowName
+
+Connect = Callable[[Path], sqlite3.Connection]
 
 
 def exact(value: object) -> tuple[str, object]:
@@ -34,16 +37,17 @@ def exact_content(content: Mapping[RowName, Image]) -> dict[RowName, object]:
 
 
 @contextmanager
-def plain(path: Path) -> Iterator[sqlite3.Connection]:
+def plain(path: Path, connect: Connect = sqlite3.connect) -> Iterator[sqlite3.Connection]:
     """Open a file as any program does, without this package."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(connect(path)) as connection:
+        connection.isolation_level = None
         connection.text_factory = bytes
         yield connection
 
 
-def dump(path: Path) -> dict[str, list[Any]]:
+def dump(path: Path, connect: Connect = sqlite3.connect) -> dict[str, list[Any]]:
     """Read a whole file, ours and theirs, except for the time at which a bundle was imported."""
-    with plain(path) as connection:
+    with plain(path, connect) as connection:
         require(connection.execute("PRAGMA integrity_check").fetchall() == [(b"ok",)], f"{path.name} is damaged")
         names = [name.decode() for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         found = {name: connection.execute(f'SELECT * FROM "{name}"').fetchall() for name in sorted(names)}
@@ -78,3 +82,9 @@ def _state(engine: SyncEngine) -> tuple[object, object, object]:
 
 def _typed(table: str) -> str:
     return ", ".join(f"{column}, typeof({column})" for column in (*KEYS[table], *PAYLOAD[table]))
+
+
+def spelled(operation: Operation) -> list[tuple[str, str]]:
+    """Spell an operation out, to the bit; the columns in no order."""
+    parts = ((one.name, getattr(operation, one.name)) for one in fields(operation))
+    return [(name, repr(sorted(part.items()) if isinstance(part, Mapping) else part)) for name, part in parts]

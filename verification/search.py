@@ -22,7 +22,7 @@ class BrokenError(Exception):
 class CounterexampleError(Exception):
     """A claim failed: the shortest input that was found to break it, and how."""
 
-    def __init__(self, inputs: Mapping[str, object], cause: BaseException) -> None:
+    def __init__(self, inputs: Mapping[str, Any], cause: BaseException) -> None:
         super().__init__(inputs, cause)
         self.inputs = inputs
         self.cause = cause
@@ -48,12 +48,22 @@ class Search:
     shrinks: bool = True
     tried: Counter[str] = field(default_factory=Counter)
 
-    def run(self, claim: Callable[..., None], *, examples: int | None = None, **drawn: SearchStrategy[Any]) -> None:
-        """Try a claim on many inputs; where it fails, raise the shortest input that breaks it."""
+    def run(
+        self,
+        claim: Callable[..., None],
+        *,
+        examples: int | None = None,
+        shrinks: bool | None = None,
+        **drawn: SearchStrategy[Any],
+    ) -> None:
+        """Try a claim on many inputs; where it fails, raise the shortest input that breaks it.
+
+        `shrinks` False leaves it to the caller to make the input shorter.
+        """
         attempts = _Attempts(claim)
         search = settings(
             max_examples=max(examples or self.examples, 1),
-            phases=[Phase.generate, Phase.shrink] if self.shrinks else [Phase.generate],
+            phases=[Phase.generate, Phase.shrink] if self.shrinks and shrinks is not False else [Phase.generate],
             suppress_health_check=list(HealthCheck),
             deadline=None,
             database=None,
@@ -84,7 +94,7 @@ class _Attempts:
     """Tries a claim; some time after the first failure it lets other inputs pass, so that shrinking comes to an end."""
 
     claim: Callable[..., None]
-    last_failure: tuple[Mapping[str, object], BaseException] | None = None
+    last_failure: tuple[Mapping[str, Any], BaseException] | None = None
     _until: float = float("inf")
     _failed: set[str] = field(default_factory=set)
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sqlite_sync import carrier, catalog, conflicts, forks, log, parking, resolver, settler
+from sqlite_sync import carrier, catalog, conflicts, forks, log, parking, resolutions, resolver, settler
 from sqlite_sync.carrier import Kept, Registry
 from sqlite_sync.codec import Value
 from sqlite_sync.conflicts import Conflict, Images
@@ -30,7 +30,7 @@ from sqlite_sync.decision import (
 from sqlite_sync.errors import ConflictError, ConstraintError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import MAX_STRATEGY_CHARACTERS, Operation, op_id
-from sqlite_sync.resolver import Outcome
+from sqlite_sync.resolutions import Outcome
 from sqlite_sync.tables import Table, commas, fold, mark
 from sqlite_sync.verdict import RowOperation, Verdict
 
@@ -266,16 +266,18 @@ def _apply(database: Database, decided: Sequence[_Decided], registry: Registry) 
         for asked, copy in both
     ]
     known = registry.with_more(copies)  # a table may refer to itself
+    table = decided[0].asked.table
+    keys = [tuple(one.dispute.row_pk.values()) for one in decided]
+    before = parking.footing(database, table, keys)
     if both:
-        with carrier.quiet(database, decided[0].asked.table):
+        with carrier.quiet(database, table):
             for asked, copy in both:
                 _insert(database, asked, _referring(asked, copy, known))
     carrier.carry(database, copies)
     for one in decided:
-        resolver.append(database, one.asked.table, _adjusted(one, known))
-    before = parking.parked_forks(database)
+        resolutions.append(database, one.asked.table, _adjusted(one, known))
     settler.settle(database)
-    parking.require_none_new(database, before)
+    parking.require_footing(database, before)
     return copies
 
 

@@ -20,7 +20,7 @@ from hashlib import sha256
 from io import BufferedIOBase
 from pathlib import Path
 
-from sqlite_sync.database import new_uuid, resource
+from sqlite_sync.database import new_uuid, resource, sync_folder
 from sqlite_sync.errors import BundleError
 from sqlite_sync.operation import ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import commas
@@ -178,7 +178,7 @@ def created(target: Path) -> Iterator[Path]:
         yield part
         _seal(part)
         part.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         msg = f"cannot write {target}: {error.strerror or error}"
         raise BundleError(msg) from error
@@ -217,15 +217,6 @@ def _chunks(file: BufferedIOBase, length: int) -> Iterator[memoryview]:
     while length and (read := file.readinto(buffer[: min(length, _CHUNK_BYTES)])):
         yield buffer[:read]
         length -= read
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every system lets a folder be opened; the rename itself has happened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def claimed_digest(path: Path) -> bytes:

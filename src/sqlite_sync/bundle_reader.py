@@ -34,17 +34,34 @@ def opened(path: Path, *, only_header: bool = False) -> Iterator[tuple[Path, Hea
 
     With `only_header`, the digest and the header are verified, the operations not.
     """
-    with tempfile.TemporaryDirectory(prefix="sqlite-sync-") as folder:
-        copy = Path(folder) / "bundle.db"
+    with _private_folder(path) as folder:
+        copy = folder / "bundle.db"
         try:
             digest = bundle.copy_verified(path, copy)
         except OSError as error:
-            msg = f"cannot read {path}: {error.strerror or error}"
-            raise BundleError(msg) from error
+            raise _unreadable(path, error) from error
         header = replace(_verified_header(path, copy), digest=digest)
         if not only_header:
             require_valid(path, copy, header)
         yield copy, header
+
+
+@contextmanager
+def _private_folder(path: Path) -> Iterator[Path]:
+    """Make a folder that nobody else may enter. What cannot be removed from it later is only left to the system."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="sqlite-sync-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    with folder as name:
+        yield Path(name)
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"cannot read {path}, of which a private copy is made among the temporary files "
+        f"(TMPDIR says where): {error.strerror or error}"
+    )
 
 
 def read_header(path: Path) -> Header:

@@ -43,7 +43,10 @@ def unpack(packed: bytes) -> Row:
 
 def pack_image(image: Mapping[int, Value]) -> bytes:
     """Encode a row as column position -> value."""
-    return pack_tree({position: _outward(value) for position, value in sorted(image.items())})
+    ordered = dict(sorted(image.items()))
+    if RawText in map(type, image.values()):
+        return pack_tree({position: _outward(value) for position, value in ordered.items()})
+    return pack_tree(ordered)
 
 
 def unpack_image(packed: bytes) -> dict[int, Value]:

@@ -11,8 +11,11 @@ from sqlite_sync.clock import hlc_time_ms
 from sqlite_sync.codec import Value
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConflictError
+from sqlite_sync.forks import Opened
 from sqlite_sync.operation import PARKED_KINDS, op_id, ordinal_of, seq_of
 from sqlite_sync.tables import Table, commas
+
+_FIXED = 9  # columns that are read of a conflict before its key
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,27 @@ def by_ids(database: Database, ids: Iterable[bytes]) -> list[Conflict]:
     return found
 
 
+def made(known: catalog.Entry, table: Table, opened: Iterable[Opened]) -> list[Conflict]:
+    """Make what `listed` would read of conflicts of a table that were just stored."""
+    key = [(name, table.columns.index(column)) for name, column in zip(known.key, table.key, strict=True)]
+    return [
+        Conflict(
+            conflict_id=one.conflict_id,
+            table_name=known.name,
+            row_pk={name: one.local.values[place] for name, place in key},
+            kind=one.kind,
+            local_op_id=one.op_ids[0],
+            remote_op_id=one.op_ids[1],
+            local_device_id=one.local.order[1],
+            remote_device_id=one.remote.order[1],
+            local_time_ms=hlc_time_ms(one.local.order[0]),
+            remote_time_ms=hlc_time_ms(one.remote.order[0]),
+            columns=tuple([known.columns[position] for position in one.differing]),
+        )
+        for one in opened
+    ]
+
+
 def by_fork(database: Database, wanted: Iterable[int]) -> dict[int, list[Conflict]]:
     """List the open conflicts of these forks."""
     found: dict[int, list[Conflict]] = {}
@@ -90,8 +114,11 @@ def _listed(database: Database, where: str, parameters: Sequence[Any]) -> list[t
     """List (fork, conflict)."""
     known = {one.number: one for one in catalog.entries(database)}
     devices = log.device_ids(database)
+    keys = {number: [one.columns.index(name) for name in one.key] for number, one in known.items()}
+    places = {position: _FIXED + i for i, position in enumerate(sorted({p for key in keys.values() for p in key}))}
     rows = database.execute(
-        "SELECT c.conflict_id, c.fork, c.kind, c.local_op, l.hlc, c.remote_op, r.hlc, c.differing, o.* "
+        "SELECT c.conflict_id, c.fork, c.kind, c.local_op, l.hlc, c.remote_op, r.hlc, c.differing, o.table_no"
+        f"{''.join(f', o.v{position}' for position in places)} "
         "FROM main.sync_conflicts AS c JOIN main.sync_operations AS l ON l.op = c.local_op "
         "JOIN main.sync_operations AS r ON r.op = c.remote_op "
         f"JOIN main.sync_operations AS o ON o.op = CASE WHEN c.{forks.IS_PARKED} THEN c.remote_op ELSE c.local_op END "
@@ -99,7 +126,30 @@ def _listed(database: Database, where: str, parameters: Sequence[Any]) -> list[t
         f"WHERE {where} ORDER BY t.name, o.hlc, d.device_id, c.conflict_id",
         parameters,
     )
-    return [(row[1], _public(known[row[9]], devices, row)) for row in rows]
+    named = {
+        number: [(name, places[p]) for name, p in zip(known[number].key, key, strict=True)]
+        for number, key in keys.items()
+    }
+    found = []
+    for row in rows:
+        pair, fork, kind, local, local_hlc, remote, remote_hlc, differing, number = row[:_FIXED]
+        here, there = devices[ordinal_of(local)], devices[ordinal_of(remote)]
+        columns = known[number].columns
+        conflict = Conflict(
+            conflict_id=pair,
+            table_name=known[number].name,
+            row_pk={name: row[place] for name, place in named[number]},
+            kind=kind,
+            local_op_id=op_id(here, seq_of(local)),
+            remote_op_id=op_id(there, seq_of(remote)),
+            local_device_id=here,
+            remote_device_id=there,
+            local_time_ms=hlc_time_ms(local_hlc),
+            remote_time_ms=hlc_time_ms(remote_hlc),
+            columns=tuple([columns[int(position)] for position in differing.split()]),
+        )
+        found.append((fork, conflict))
+    return found
 
 
 def count(database: Database) -> int:
@@ -150,21 +200,3 @@ def located(database: Database, conflict: Conflict) -> tuple[Table, int, int, in
         raise ConflictError(msg)
     [known] = [one for one in catalog.entries(database) if one.number == row[0]]
     return catalog.shape(database, known), *row[1:]
-
-
-def _public(table: catalog.Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> Conflict:
-    pair, _, kind, local, local_hlc, remote, remote_hlc, differing, *logged = row
-    here, there = devices[ordinal_of(local)], devices[ordinal_of(remote)]
-    return Conflict(
-        conflict_id=pair,
-        table_name=table.name,
-        row_pk=log.public(table, devices, tuple(logged)).row_pk,
-        kind=kind,
-        local_op_id=op_id(here, seq_of(local)),
-        remote_op_id=op_id(there, seq_of(remote)),
-        local_device_id=here,
-        remote_device_id=there,
-        local_time_ms=hlc_time_ms(local_hlc),
-        remote_time_ms=hlc_time_ms(remote_hlc),
-        columns=tuple(table.columns[int(position)] for position in differing.split()),
-    )

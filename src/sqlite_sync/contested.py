@@ -8,20 +8,33 @@ temp.sync_final_<n>.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Any, NamedTuple
 
-from sqlite_sync import catalog, forks, log
-from sqlite_sync.codec import Row, Value
+from sqlite_sync import catalog, conflicts, forks, log
+from sqlite_sync.codec import Row
+from sqlite_sync.conflicts import Conflict
 from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError
 from sqlite_sync.forks import Fork
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, ordinal_of
-from sqlite_sync.tables import Table, commas, mark, same_key, same_native
-from sqlite_sync.verdict import Image, MissingParentError, RowOperation, after, before, is_chain, judge, same_image
+from sqlite_sync.tables import Table, commas, insert_rows, same_key, same_native
+from sqlite_sync.verdict import (
+    Image,
+    MissingParentError,
+    RowOperation,
+    Verdict,
+    after,
+    before,
+    is_chain,
+    judge,
+    same_image,
+)
 
 _BATCH_ROWS = 1000
 
@@ -34,7 +47,8 @@ class Plan:
     has_contested: bool = False
     simple: dict[int, int] = field(default_factory=dict)
     final: dict[str, int] = field(default_factory=dict)
-    opened: list[tuple[bytes, int, int]] = field(default_factory=list)
+    opened: list[tuple[bytes, int, int]] = field(default_factory=list)  # conflict, local, remote; parked rows' too
+    conflicts: list[Conflict] = field(default_factory=list)  # between versions of a row, in the order of a listing
     overridden: list[Row] = field(default_factory=list)
     rows: list[tuple[str, Row]] = field(default_factory=list)
     parked: int = 0
@@ -55,18 +69,15 @@ class Search:
 def plan(database: Database, table: Table, contexts: Contexts, search: Search) -> Plan:
     """Find out what the new operations mean for a table; writes forks and conflicts, not yet the table."""
     one = Plan(table)
-    kinds = {} if search.only_forks else _kinds(database, table, "")
+    kinds = {} if search.only_forks else _kinds(database, table)
     one.has_contested = _find_contested(database, table, kinds, search)
-    if one.has_contested:
-        _judge_contested(database, one, contexts)
-        one.simple = {} if search.only_forks else _kinds(database, table, uncontested(one))
-    else:
-        one.simple = kinds
+    judged = _judge_contested(database, one, contexts) if one.has_contested else Counter[int]()
+    one.simple = {kind: left for kind, count in kinds.items() if (left := count - judged[kind])}
     return one
 
 
-def _kinds(database: Database, table: Table, where: str) -> dict[int, int]:
-    source = f"{log.in_ranges('sync_new')} WHERE o.table_no = {table.number}{where}"
+def _kinds(database: Database, table: Table) -> dict[int, int]:
+    source = f"{log.in_ranges('sync_new')} WHERE o.table_no = {table.number}"
     total, least, greatest = database.execute(f"SELECT count(*), min(o.kind), max(o.kind) FROM {source}").fetchone()
     if least == greatest:  # often, and cheaper than counting each kind
         return {Kind(least): total} if total else {}
@@ -89,17 +100,19 @@ def _find_contested(database: Database, table: Table, kinds: Mapping[int, int], 
     new = f"{log.in_ranges('sync_new')} WHERE o.table_no = {n}"
     collated = commas(f"o.{c.new} COLLATE {c.collation}" for c in keys)
     sources: list[str] = []
-    if kinds and (search.is_thorough or set(kinds) - {Kind.INSERT} or _has_several_devices(database, n)):
+    is_mixed = search.is_thorough or bool(set(kinds) - {Kind.INSERT}) or _has_several_devices(database, n)
+    if kinds and _touches(database, "sync_window", n):  # one sort finds those that are new twice, and those of both
+        window = f"{log.in_ranges('sync_window')} WHERE o.table_no = {n}"
+        named = commas(f"o.{c.new} COLLATE {c.collation} AS {c.new}" for c in keys)
+        both = f"SELECT {named}, 1 AS is_new FROM {new} UNION ALL SELECT {named}, 0 FROM {window}"
+        sources.append(f"SELECT {collated} FROM ({both}) AS o GROUP BY {collated} HAVING count(*) > 1 AND max(is_new)")
+    elif kinds and is_mixed:
         sources.append(f"SELECT {collated} FROM {new} GROUP BY {collated} HAVING count(*) > 1")
+    if kinds and is_mixed:
         sources.append(f"SELECT {collated} FROM {new} AND (o.kind >= {Kind.RESOLVE:d} OR o.base IS NOT NULL)")
     if kinds and search.is_thorough:
         there = f"SELECT 1 FROM {table.sql} AS t WHERE {same_key(table, 't.{c.keyed}', 'o.{c.new}')}"
         sources.append(f"SELECT {collated} FROM {new} AND o.kind = {Kind.INSERT:d} AND EXISTS ({there})")
-    if kinds and _touches(database, "sync_window", n):
-        window = f"{log.in_ranges('sync_window')} WHERE o.table_no = {n}"
-        sources.append(
-            f"SELECT {collated} FROM {new} INTERSECT SELECT {commas(f'o.{c.new}' for c in keys)} FROM {window}"
-        )
     if forks.has_forks(database, table):
         sources.append(
             f"SELECT {collated} FROM {log.in_ranges('sync_new')} CROSS JOIN main.sync_keys_{n} AS k "
@@ -125,43 +138,35 @@ def _touches(database: Database, ranges: str, number: int) -> bool:
     return bool(database.one(f"SELECT EXISTS (SELECT 1 FROM {log.in_ranges(ranges)} WHERE o.table_no = {number})"))
 
 
-@dataclass(slots=True)
-class _Contested:
-    """One contested row: what the table holds, its fork if it is one, and operations with whether each is new."""
+class _Contested(NamedTuple):
+    """One contested row: what the table holds, its fork if it is one, and its operations in the total order.
+
+    `old` are those of the window that are neither new nor listed with the fork, `new` the new ones that are not listed.
+    """
 
     current: Image
     fork: int | None
     base: Image
-    listed: list[RowOperation]
-    old: list[RowOperation]
-    new: list[RowOperation]
+    operations: Sequence[RowOperation]
+    old: Sequence[RowOperation]
+    new: Sequence[RowOperation]
 
 
-def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> None:
-    table, forked = one.table, list[Fork]()
-    devices = log.device_ids(database)
-    _create_final(database, table)
-    batch: list[list[Value]] = []
-    judge_of = _Judge(database, table, contexts)
-    absent = [None] * len(table.columns)
-    for row in _contested_rows(database, table):
-        image, fork = judge_of.outcome(row)
-        if fork:
-            forked.append(fork)
-            if _is_overridden(fork, row.current):
-                one.overridden.append(fork.key)
-        if same_image(image, row.current):
-            continue
-        action = "D" if image is None else "I" if row.current is None else "U"
-        one.final[action] = one.final.get(action, 0) + 1
-        named = row.current or image or ()
-        batch.append([action, *(named[i] for i in judge_of.key_order), *(image or absent)])
-        if len(batch) >= _BATCH_ROWS:
-            _add_final(database, table, batch)
-            batch.clear()
-    _add_final(database, table, batch)
-    forks.store(database, table, forked, devices)
-    one.opened.extend(pair for fork in forked for pair in fork.opened)
+def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> Counter[int]:
+    """Judge the contested rows of a table; return how many new operations of each kind they have."""
+    kinds, opened = Counter[int](), list[tuple[Any, Conflict]]()
+    [known] = [entry for entry in catalog.entries(database) if entry.number == one.table.number]
+    devices, final = log.device_ids(database), _create_final(database, one.table)
+    judge_of = _Judge(database, one.table, contexts)
+    rows = _contested_rows(database, one.table, kinds)
+    while some := list(islice(rows, _BATCH_ROWS)):
+        written, forked = judge_of.outcomes(some, one)
+        insert_rows(database, final, written)
+        new = forks.store(database, one.table, forked, devices)
+        one.opened += [(conflict.conflict_id, conflict.local.dot, conflict.remote.dot) for conflict in new]
+        opened += zip([conflict.order for conflict in new], conflicts.made(known, one.table, new), strict=True)
+    one.conflicts = [conflict for _, conflict in sorted(opened, key=itemgetter(0))]
+    return kinds
 
 
 class _Judge:
@@ -173,15 +178,33 @@ class _Judge:
         self._width = len(table.columns)
         self._whole = catalog.whole(database, table)
         self._key = frozenset(table.key_indexes)
-        self.key_order = [table.columns.index(column) for column in table.key]
+        self._key_order = [table.columns.index(column) for column in table.key]
 
-    def outcome(self, row: _Contested) -> tuple[Image, Fork | None]:
+    def outcomes(self, rows: Iterable[_Contested], one: Plan) -> tuple[list[Row], list[Fork]]:
+        """Return the final rows to be written, each behind its action and key, and the forks; the plan counts them."""
+        written, forked = list[Row](), list[Fork]()
+        absent = (None,) * self._width
+        for row in rows:
+            image, fork = self._outcome(row)
+            is_other = not same_image(image, row.current)
+            if fork:
+                forked.append(fork)
+                if is_other and _is_overriding(fork.verdict):
+                    one.overridden.append(fork.key)
+            if is_other:
+                action = "D" if image is None else "I" if row.current is None else "U"
+                one.final[action] = one.final.get(action, 0) + 1
+                named = row.current or image or ()
+                written.append((action, *[named[i] for i in self._key_order], *(image or absent)))
+        return written, forked
+
+    def _outcome(self, row: _Contested) -> tuple[Image, Fork | None]:
         """Return the final image of a contested row, and its fork if it is one.
 
         Columns that only other devices have stand behind the table's own, in no base image: then, too, the whole
         history is read.
         """
-        operations = sorted([*row.old, *row.listed, *row.new], key=lambda op: op.order)
+        operations = row.operations
         try:
             if self._is_incomplete(operations):
                 raise MissingParentError  # noqa: TRY301 - what the base is, only the whole history tells
@@ -199,7 +222,7 @@ class _Judge:
         except MissingParentError:  # or an insert replaced a live row, so its undoing did not give what stood there
             base, operations = None, forks.history(self._database, self._whole, operations[0])
             verdict = judge(base, operations, self._knows, self._key, is_whole=True)
-        native = tuple(operations[0].values[i] for i in self.key_order)
+        native = tuple([operations[0].values[i] for i in self._key_order])
         shown = None if verdict.image is None else verdict.image[: self._width]
         return shown, Fork(row.fork, native, base, operations, verdict)
 
@@ -209,15 +232,16 @@ class _Judge:
         return bool(bases) and not bases <= {op.dot for op in operations}
 
 
-def _is_overridden(fork: Fork, current: Image) -> bool:
-    """Tell whether the shown version changed away from an edit of this device that stays in conflict."""
-    verdict = fork.verdict
-    own = any(ordinal_of(head.dot) == 0 for head in verdict.conflicting())
-    return own and ordinal_of(verdict.shown.dot) != 0 and not same_image(verdict.image, current)
+def _is_overriding(verdict: Verdict) -> bool:
+    """Tell whether another device's version is shown over an edit of this one that stays in conflict."""
+    return ordinal_of(verdict.shown.dot) != 0 and any(ordinal_of(head.dot) == 0 for head in verdict.conflicting())
 
 
-def _contested_rows(database: Database, table: Table) -> Iterator[_Contested]:
-    """Read the contested rows, one after the other: four cursors in the order of their row number."""
+_LISTED, _NEW, _OLD = range(3)  # where an operation was found; what is listed with the fork is in the table already
+
+
+def _contested_rows(database: Database, table: Table, kinds: Counter[int]) -> Iterator[_Contested]:
+    """Read the contested rows, one after the other: cursors in the order of their row number; count new operations."""
     n = table.number
     current = _Merge(database.execute(
         f"SELECT c.row, {commas(f'+t.{c.sql}' for c in table.columns)} FROM temp.sync_contested_{n} AS "
@@ -229,42 +253,41 @@ def _contested_rows(database: Database, table: Table) -> Iterator[_Contested]:
         "AS k JOIN main.sync_forks AS f USING (fork) "
         f"WHERE {_same_native(table)} ORDER BY c.row"
     ).fetchall()))  # fmt: skip
-    for row, group in groupby(_contested_operations(database, table), key=lambda found: found[0]):
-        image, known = current.at(row), bases.at(row)
-        by_source: dict[str, dict[int, RowOperation]] = {"fork": {}, "old": {}, "new": {}}
-        for _, source, *rest in group:
-            op = forks.row_operation(table, tuple(rest))
-            by_source[source].setdefault(op.dot, op)
-        listed, new = by_source["fork"], by_source["new"]
-        yield _Contested(
-            current=None if image is None else tuple(image),
-            fork=known[0] if known else None,
-            base=forks.unpack_base(table, known[1]) if known else None,
-            listed=list(listed.values()),
-            old=[op for dot, op in by_source["old"].items() if dot not in listed and dot not in new],
-            new=[op for dot, op in new.items() if dot not in listed],
-        )
+    for row, group in groupby(_contested_operations(database, table), key=itemgetter(-2)):
+        operations, old, new, last = list[RowOperation](), list[RowOperation](), list[RowOperation](), 0
+        for found in group:
+            dot, source = found[0], found[-1]
+            if source == _NEW:
+                kinds[found[1]] += 1
+            if dot == last:  # found in an earlier source too
+                continue
+            last, op = dot, forks.row_operation(table, found)
+            operations.append(op)
+            if source != _LISTED:
+                (new if source == _NEW else old).append(op)
+        fork, packed = bases.at(row) or (None, None)
+        yield _Contested(current.at(row), fork, forks.unpack_base(table, packed), operations, old, new)
 
 
 def _contested_operations(database: Database, table: Table) -> Iterator[tuple[Any, ...]]:
-    """Yield (row, source, operation columns...) of contested rows, each row's in the total order."""
+    """Yield (operation columns..., row, source) of contested rows, each row's in the total order."""
     n, columns = table.number, forks.operation_columns(table)
     same = same_native("c", table, "o")
 
-    def of_ranges(ranges: str, source: str) -> str:
+    def of_ranges(ranges: str, source: int) -> str:
         return (
-            f"SELECT c.row, '{source}' AS source, {columns} FROM {log.in_ranges(ranges)} AND o.table_no = {n} "
+            f"SELECT {columns}, c.row, {source} AS source FROM {log.in_ranges(ranges)} AND o.table_no = {n} "
             f"CROSS JOIN temp.sync_contested_{n} AS c ON {same} {log.AUTHOR}"
         )
 
     of_forks = (
-        f"SELECT c.row, 'fork' AS source, {columns} FROM temp.sync_contested_{n} AS c CROSS JOIN "
+        f"SELECT {columns}, c.row, {_LISTED} AS source FROM temp.sync_contested_{n} AS c CROSS JOIN "
         f"main.sync_keys_{n} AS k ON {_same_native(table)} "
         "CROSS JOIN main.sync_fork_operations AS f ON f.fork = k.fork CROSS JOIN main.sync_operations "
         f"AS o ON o.op = f.op {log.AUTHOR}"
     )
-    union = " UNION ALL ".join([of_ranges("sync_new", "new"), of_ranges("sync_window", "old"), of_forks])
-    return database.execute(f"SELECT * FROM ({union}) ORDER BY row, hlc, device_id, op")
+    union = " UNION ALL ".join([of_ranges("sync_new", _NEW), of_ranges("sync_window", _OLD), of_forks])
+    return database.execute(f"SELECT * FROM ({union}) ORDER BY row, hlc, device_id, op, source")
 
 
 class _Merge:
@@ -285,17 +308,12 @@ def _same_native(table: Table) -> str:
     return " AND ".join(f"k.k{i} = c.k{i}" for i in range(len(table.key)))
 
 
-def _create_final(database: Database, table: Table) -> None:
+def _create_final(database: Database, table: Table) -> str:
+    """Make the table of final rows; return its name."""
+    name = f"temp.sync_final_{table.number}"
     keys = commas(f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(table.key))
-    database.execute(f"CREATE TEMP TABLE sync_final_{table.number} (action, {keys}, {value_names(table)})")
-
-
-def _add_final(database: Database, table: Table, rows: Sequence[Sequence[Value]]) -> None:
-    by_marks: dict[str, list[Sequence[Value]]] = {}
-    for row in rows:
-        by_marks.setdefault(commas(map(mark, row)), []).append(row)
-    for marks, some in by_marks.items():
-        database.executemany(f"INSERT INTO temp.sync_final_{table.number} VALUES ({marks})", some)
+    database.execute(f"CREATE TABLE {name} (action, {keys}, {value_names(table)})")
+    return name
 
 
 def value_names(table: Table) -> str:

@@ -6,6 +6,7 @@ and the application may have registered collations and functions there.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -88,6 +89,7 @@ class Database:
             raise DatabaseError(msg)
         self.path = path
         self._left: str | None = None
+        self.enforces_foreign_keys = False  # whether they are switched off for a verb, and come back after it
         try:
             self.connection = connect(str(path)) if connect else sqlite3.connect(path, timeout=timeout_s)
         except sqlite3.Error as error:
@@ -143,8 +145,7 @@ class Database:
             yield
             self.execute("COMMIT" if commit else "ROLLBACK")
         finally:
-            if self.connection.in_transaction:  # SQLite itself rolls back on some errors
-                self.execute("ROLLBACK")
+            self._undo()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -155,8 +156,34 @@ class Database:
             yield
             self.execute("COMMIT")
         finally:
-            if self.connection.in_transaction:
+            self._undo()
+
+    def _undo(self) -> None:
+        """Roll back what is open; where that needs memory that is not there, close the connection, which needs none.
+
+        Whoever went on writing on it would else commit what is half done.
+        """
+        try:
+            if self.connection.in_transaction:  # SQLite itself rolls back on some errors
                 self.execute("ROLLBACK")
+        finally:
+            if self.connection.in_transaction:
+                self.connection.close()
+
+    def bring_to_disk(self) -> None:
+        """Sync what is committed: a power cut could undo it, though a bundle with it has left the machine.
+
+        SQLite leaves that open in WAL mode with `synchronous = NORMAL`, and where it commits by removing a journal. The
+        database file itself is not opened for it: closing it would drop the locks of this process.
+        """
+        name = self.one("SELECT file FROM pragma_database_list WHERE name = 'main'")
+        try:
+            with suppress(FileNotFoundError), Path(f"{name}-wal").open("r+b") as wal:
+                os.fsync(wal.fileno())
+        except OSError as error:
+            msg = f"{self.path} cannot be brought to the disk: {error.strerror or error}; check the disk"
+            raise DatabaseError(msg) from error
+        sync_folder(Path(name).parent)
 
     @contextmanager
     def attached(self, path: Path, schema: str) -> Iterator[None]:
@@ -166,8 +193,10 @@ class Database:
         if self._left:
             msg = f"a statement on the connection to {self.path} is unfinished: fetch all its rows, or close its cursor"
             raise StateError(msg)
-        self.execute(f"ATTACH ? AS {schema}", (str(path),))
         try:
+            self.execute(f"ATTACH ? AS {schema}", (str(path),))
+            # else SQLite commits both files together, by a journal of journals beside the user's
+            self.execute(f"PRAGMA {schema}.synchronous = OFF")
             yield
         finally:
             self._left = schema
@@ -176,18 +205,22 @@ class Database:
     def let_go(self) -> None:
         """Detach what an unfinished SELECT of the user's held when we were done with it, if it has come to its end."""
         if self._left:
-            with suppress(sqlite3.OperationalError):
+            with suppress(sqlite3.OperationalError, sqlite3.ProgrammingError):  # in use, or closed
                 self.execute(f"DETACH {self._left}")
-                self._left = None
+            with suppress(sqlite3.OperationalError):  # an interrupt can come after it took effect
+                attached = {row[1] for row in self.execute("PRAGMA database_list").fetchall()}
+                self._left = self._left if self._left in attached else None
 
     @contextmanager
     def without_foreign_keys(self) -> Iterator[None]:
         """Switch foreign-key actions off; the pragma is a no-op inside a transaction, so stand around it."""
         was_on = self.one("PRAGMA foreign_keys")
         self.execute("PRAGMA foreign_keys = OFF")
+        self.enforces_foreign_keys = bool(was_on)
         try:
             yield
         finally:
+            self.enforces_foreign_keys = False
             self.execute(f"PRAGMA foreign_keys = {was_on}")
 
     @contextmanager
@@ -302,6 +335,16 @@ class Database:
             raise SchemaError(msg)
 
 
+def sync_folder(folder: Path) -> None:
+    """Bring to the disk which files a folder has, where the system can."""
+    with suppress(OSError):  # not every system lets a folder be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def resource(name: str) -> str:
     """Read an SQL file of this package."""
     return files("sqlite_sync").joinpath(name).read_text(encoding="utf-8")
@@ -343,6 +386,8 @@ def _translated(error: sqlite3.Error, path: Path) -> SyncError | None:
         return SchemaError(f"{path} is not prepared (any more): call initialize() ({error})")
     if taken := re.match(r"(?:table|view) \"?(sync_\w+)\"? already exists", str(error)):
         return SchemaError(f"the connection to {path} has a temporary {taken[1]}, a name that we need: rename it")
+    if str(error) == "Cannot operate on a closed database.":
+        return StateError(f"the connection to {path} is closed (for want of memory to roll back?): make a new engine")
     code = getattr(error, "sqlite_errorcode", None)
     remedy = _REMEDIES.get(code, _REMEDIES.get(code & 0xFF)) if code is not None else None
     return DatabaseError(f"{path} {remedy} ({error})") if remedy else None

@@ -10,6 +10,7 @@ from hashlib import sha256
 from sqlite_sync import (
     applier,
     births,
+    bookkeeping,
     capture,
     catalog,
     forks,
@@ -70,11 +71,15 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
 
 
 def enable_all(database: Database) -> Enrollment:
-    """Enable every table that can be, parents before their children, in the caller's transaction."""
+    """Enable every table that can be and should be, parents before their children, in the caller's transaction."""
     synced = {fold(entry.name) for entry in catalog.entries(database) if entry.is_enabled}
     enabled, refused = {}, {}
     for name in parents_first(_parents(database)):
         if fold(name) in synced:
+            continue
+        tool = bookkeeping.migration_tool(name, _column_names(database, name))
+        if tool:
+            refused[name] = f"{bookkeeping.reason(tool)}. Enable it by its name if that is what you want"
             continue
         database.execute("SAVEPOINT sync_enable")
         try:
@@ -104,6 +109,10 @@ def parents_first(parents: Mapping[str, set[str]]) -> list[str]:
                 entered.add(parent)
                 path.append((parent, iter(sorted(parents[parent]))))
     return list(ordered)
+
+
+def _column_names(database: Database, name: str) -> list[str]:
+    return [column for (column,) in database.execute("SELECT name FROM pragma_table_info(?, 'main')", (name,))]
 
 
 def _parents(database: Database) -> dict[str, set[str]]:

@@ -44,6 +44,7 @@ def write(database: Database, order: Order, target: Path, now_ms: int) -> Path |
         try:
             with database.snapshot():
                 _fill(database, order, now_ms)
+            database.bring_to_disk()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
                 raise

@@ -8,20 +8,23 @@ resolution may still come.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from sqlite_sync import catalog, log, versions
 from sqlite_sync.codec import Row, Value, pack_image, same, unpack_image
 from sqlite_sync.database import Database
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, ordinal_of, seq_of
-from sqlite_sync.tables import Column, Table, commas, literal, logged, mark
+from sqlite_sync.tables import Column, Table, commas, insert_rows, literal, logged, mark
 from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Verdict, conflict_kind, judge
 
 IS_PARKED = f"kind IN ({commas(map(literal, PARKED_KINDS))})"
 _BATCH = 500  # parameters of one statement
+_FIXED = 5  # columns of `operation_columns` before the values
+_KINDS = tuple(Kind)  # by number: a look-up by value takes longer than all else about an operation
 
 
 @dataclass(slots=True)
@@ -33,12 +36,6 @@ class Fork:
     base: Image
     operations: Sequence[RowOperation]
     verdict: Verdict
-    opened: list[tuple[bytes, int, int]] = field(default_factory=list)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its heads have different images."""
-        return next(self.verdict.conflicting(), None) is not None
 
 
 def create_keys(database: Database, table: Table) -> None:
@@ -56,25 +53,48 @@ def has_forks(database: Database, table: Table) -> bool:
     return bool(database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE table_no = ?)", (table.number,)))
 
 
-def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapping[int, bytes]) -> None:
-    """Store judged forks and their open conflicts; `opened` of each gets its new ones: (conflict id, local, remote)."""
+class Opened(NamedTuple):
+    """A conflict that is new: its shown head and the other one, and the log positions in which they differ."""
+
+    conflict_id: bytes
+    kind: str
+    local: RowOperation
+    remote: RowOperation
+    op_ids: tuple[bytes, bytes]
+    differing: Sequence[int]
+
+    @property
+    def order(self) -> tuple[int, bytes, bytes]:
+        """Its place in a listing of its table's conflicts."""
+        return self.local.order[0], self.local.order[1], self.conflict_id
+
+
+def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapping[int, bytes]) -> list[Opened]:
+    """Store judged forks and their open conflicts; return those that are new."""
     before = _stored(database, forks)
     database.executemany("DELETE FROM main.sync_conflicts WHERE conflict_id = ?", [(pair,) for pair in before])
     versions.remove(database, table, before)
-    _store_heads(database, table, forks)
-    found: list[tuple[Any, ...]] = []
+    found = [(fork, list(fork.verdict.conflicting())) for fork in forks]
+    _store_heads(database, table, found)
+    records: list[tuple[Any, ...]] = []
     images: list[tuple[bytes, Sequence[Image]]] = []
-    for fork in forks:
+    opened: list[Opened] = []
+    for fork, others in found:
         verdict = fork.verdict
-        for other in verdict.conflicting():
-            pair = pair_id(devices, verdict.shown, other)
-            kind, differing = conflict_kind(verdict.shown, other, verdict.images), _differing(table, verdict, other)
-            found.append((pair, fork.number, kind, verdict.shown.dot, other.dot, differing))
+        shown = verdict.shown
+        for other in others:
+            op_ids = id_of(devices, shown), id_of(devices, other)
+            pair = conflict_id(*op_ids)
+            kind, differing = conflict_kind(shown, other, verdict.images), _differing(table, verdict, other)
+            records.append((pair, fork.number, kind, shown.dot, other.dot, " ".join(map(str, differing))))
             images.append((pair, _versions(table, verdict, other)))
             if pair not in before:
-                fork.opened.append((pair, verdict.shown.dot, other.dot))
-    database.executemany("INSERT INTO main.sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", found)
+                opened.append(Opened(pair, kind, shown, other, op_ids, differing))
+    records.sort()  # a table in the order of its key is filled fastest
+    images.sort(key=itemgetter(0))
+    database.executemany("INSERT INTO main.sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", records)
     versions.put(database, table, images)
+    return opened
 
 
 def _stored(database: Database, forks: Sequence[Fork]) -> set[bytes]:
@@ -84,25 +104,28 @@ def _stored(database: Database, forks: Sequence[Fork]) -> set[bytes]:
     return {pair for number in known for (pair,) in database.execute(select, (number,))}
 
 
-def _store_heads(database: Database, table: Table, forks: Sequence[Fork]) -> None:
-    """Store everything about forks but their conflicts; new ones get their number."""
-    known, new = [f for f in forks if f.number is not None], [f for f in forks if f.number is None]
+def _store_heads(database: Database, table: Table, found: Sequence[tuple[Fork, Sequence[RowOperation]]]) -> None:
+    """Store everything about forks but their conflicts, which are with these heads; new ones get their number."""
     number: int = database.one("SELECT coalesce(max(fork), 0) FROM main.sync_forks")
-    for fork in new:
-        fork.number = number = number + 1
-    insert = "INSERT INTO main.sync_forks (base, shown, is_open, fork, table_no, is_parked) VALUES (?, ?, ?, ?, {}, 0)"
-    for sql, some in (
-        (insert.format(table.number), new),
-        ("UPDATE main.sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", known),
-    ):
-        rows = [(pack_base(table, f.base), f.verdict.shown.dot, f.is_open, f.number) for f in some]
-        database.executemany(sql, rows)
-    for marks, group in groupby(new, key=lambda fork: commas(map(mark, fork.key))):
-        keys = [(*fork.key, fork.number) for fork in group]
-        database.executemany(f"INSERT INTO main.sync_keys_{table.number} VALUES ({marks}, ?)", keys)
+    known, new, keys = list[tuple[Any, ...]](), list[tuple[Any, ...]](), list[Row]()
+    for fork, others in found:
+        row = (pack_base(table, fork.base), fork.verdict.shown.dot, bool(others))
+        if fork.number is None:
+            fork.number = number = number + 1
+            new.append((*row, number))
+            keys.append((*fork.key, number))
+        else:
+            known.append((*row, fork.number))
+    database.executemany(
+        "INSERT INTO main.sync_forks (base, shown, is_open, fork, table_no, is_parked) "
+        f"VALUES (?, ?, ?, ?, {table.number}, 0)",
+        new,
+    )
+    database.executemany("UPDATE main.sync_forks SET base = ?, shown = ?, is_open = ? WHERE fork = ?", known)
+    insert_rows(database, f"main.sync_keys_{table.number}", keys)
     database.executemany(
         "INSERT INTO main.sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(fork.number, op.dot) for fork in forks for op in fork.operations],
+        [(fork.number, op.dot) for fork, _ in found for op in fork.operations],
     )
 
 
@@ -132,7 +155,7 @@ def renew_images(database: Database, table: Table) -> None:
             versions.put(database, table, [(pair, _versions(table, verdict, other))])
             database.execute(
                 "UPDATE main.sync_conflicts SET differing = ? WHERE conflict_id = ?",
-                (_differing(table, verdict, other), pair),
+                (" ".join(map(str, _differing(table, verdict, other))), pair),
             )
     for fork, pair, local in database.execute(
         f"SELECT fork, c.conflict_id, c.local_op FROM main.sync_conflicts AS c JOIN main.sync_forks USING (fork) "
@@ -155,11 +178,10 @@ def _versions(table: Table, verdict: Verdict, other: RowOperation) -> Sequence[I
     return [None if image is None else image[: len(table.columns)] for image in images]
 
 
-def _differing(table: Table, verdict: Verdict, other: RowOperation) -> str:
+def _differing(table: Table, verdict: Verdict, other: RowOperation) -> list[int]:
     """List the log positions of the columns in which two live versions differ."""
-    local, remote = verdict.image or (), verdict.images[other.dot] or ()
-    values = zip(table.columns, local, remote, strict=False)
-    return " ".join(str(column.position) for column, one, another in values if not same(one, another))
+    values = zip(table.columns, verdict.image or (), verdict.images[other.dot] or (), strict=False)
+    return [column.position for column, one, another in values if one is not another and not same(one, another)]
 
 
 def pack_base(table: Table, image: Image) -> bytes | None:
@@ -268,17 +290,11 @@ def logged_value(column: Column) -> str:
 
 
 def row_operation(table: Table, row: tuple[Any, ...]) -> RowOperation:
-    """Make the value that a row is judged by."""
-    op, kind, base, hlc, device_id, *values = row
-    width = len(table.columns)
-    return RowOperation(
-        dot=op,
-        kind=Kind(kind),
-        base=base,
-        order=(hlc, device_id, seq_of(op)),
-        values=tuple(values[:width]),
-        old=tuple(values[width:]),
-    )
+    """Make the value that a row is judged by; `row` begins with the columns of `operation_columns`."""
+    op, kind, base, hlc, device_id = row[:_FIXED]
+    middle = _FIXED + len(table.columns)
+    end = middle + len(table.columns)
+    return RowOperation(op, _KINDS[kind], base, (hlc, device_id, seq_of(op)), row[_FIXED:middle], row[middle:end])
 
 
 def named(table: Table, image: Image) -> dict[str, Value] | None:

@@ -1,8 +1,8 @@
 """Rows that refer to what does not stand (SPEC.md, section 4.6).
 
 A child is parked with its parent. It is parked as well where its parent went without knowing of it, or it was written
-without knowing that the parent went. Whoever wrote one of the two in full knowledge of the other has a database that
-does not enforce its foreign keys, and goes on so.
+without knowing that the parent went: for each head of the parent, one of the two. Whoever wrote one of the two in full
+knowledge of the other has a database that does not enforce its foreign keys, and goes on so.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from sqlite_sync import log
-from sqlite_sync.codec import Row, Value
+from sqlite_sync.codec import Row
 from sqlite_sync.database import Database
 from sqlite_sync.live_rows import LiveRow, LiveRows
 from sqlite_sync.log import Contexts
@@ -44,6 +44,20 @@ def find_lost(database: Database, place: int, reference: Reference) -> bool:
         f"DELETE FROM temp.sync_lost_{place} AS l WHERE EXISTS (SELECT 1 FROM {reference.parent.sql} AS p WHERE {same})"
     )
     return bool(database.one(f"SELECT EXISTS (SELECT 1 FROM temp.sync_lost_{place})"))
+
+
+def find_returned(database: Database, reference: Reference) -> list[int]:
+    """List the forks that refer to no row, and show since the new operations a head that is older than these."""
+    child, ranges = reference.child, "SELECT 1 FROM temp.sync_new AS r WHERE {} BETWEEN r.low AND r.high"
+    same = " AND ".join(f"t.{c.keyed} = k.k{i}" for i, c in enumerate(child.key))
+    rows = database.execute(
+        "SELECT f.fork FROM main.sync_forks AS f "
+        f"JOIN main.sync_keys_{child.number} AS k ON k.fork = f.fork JOIN {child.sql} AS t ON {same} "
+        f"WHERE f.table_no = {child.number} AND NOT f.is_parked AND NOT EXISTS ({ranges.format('f.shown')}) "
+        f"AND EXISTS (SELECT 1 FROM main.sync_fork_operations AS o WHERE o.fork = f.fork "
+        f"AND EXISTS ({ranges.format('o.op')})) AND {reference.is_orphan}"
+    )
+    return [fork for (fork,) in rows]
 
 
 def drop_lost(database: Database, references: Sequence[Reference]) -> None:
@@ -86,12 +100,15 @@ class Hanging:
             self._collect_lost(place, reference)
         self._go_on()
 
-    def follow_again(self, before: Iterable[tuple[LiveRow, int]]) -> None:
-        """Collect, of rows that hung on an operation before, those that still do."""
-        for row, local in before:
+    def follow_returned(self, returned: Iterable[tuple[LiveRow, int | None]]) -> None:
+        """Collect, of rows that stand by a head that is not new, those that lost a parent while they did not.
+
+        Each comes with the operation that it hung on before, or None.
+        """
+        for row, local in returned:
             for reference in self._references:
                 if reference.child.number == row.table.number and self._is_orphan(reference, row):
-                    self._judge_again(reference, row, local)
+                    self._judge_returned(reference, row, local)
         self._go_on()
 
     def rows(self) -> Iterator[tuple[LiveRow, int]]:
@@ -160,31 +177,58 @@ class Hanging:
     def _judge(self, reference: Reference, parent: Table, image: Row, parent_key: Row) -> None:
         """Collect an orphan unless it, or the loss of its parent, was written with the other one known."""
         child = reference.child
-        head = self._rows.head(child, [image[child.columns.index(column)] for column in child.key])
-        loss = self._rows.head(parent, parent_key)
-        if loss is None:  # older than all that is new here, so the child's author knew it
+        losses = self._rows.heads(parent, parent_key)
+        if not losses:  # older than all that is new here, so the child's author knew it
             return
-        is_older = head is None and self._is_resolution(
-            loss
-        )  # the child is older than the window: the resolver knew it
-        if is_older or (head is not None and self._is_unforeseen(head, loss)):
-            self._collect(self._rows.named(child, image), reference, loss)
+        head = self._rows.head(child, [image[child.columns.index(column)] for column in child.key])
+        if head is None and len(losses) > 1:
+            head = self._rows.named(child, image).head
+        # A child older than the window was known to whoever deleted its parent.
+        is_unforeseen = self._is_resolution(losses[0]) if head is None else self._is_unforeseen(head, losses)
+        if is_unforeseen:
+            self._collect(self._rows.named(child, image), reference, losses[0])
 
-    def _judge_again(self, reference: Reference, row: LiveRow, local: int) -> None:
-        number = self._database.one("SELECT table_no FROM main.sync_operations WHERE op = ?", (local,))
+    def _judge_returned(self, reference: Reference, row: LiveRow, local: int | None) -> None:
+        number = None if local is None else self._table_number(local)
         if reference.parent is None:
-            if number == row.table.number:
+            if number == self._number(reference.parent_name) and local is not None:
+                self._collect(row, reference, local)  # disabled since: what it knew of its rows still holds
+            elif number == row.table.number or (local is None and row.head < 0):
                 self._collect(row, reference, row.head)
-            elif number == self._number(reference.parent_name):  # disabled since: what it knew of its rows still holds
-                self._collect(row, reference, local)
-        elif number == reference.parent.number:
-            keys = commas(column.new for column in reference.parent.key)
-            key: Sequence[Value] = self._database.execute(
-                f"SELECT {keys} FROM main.sync_operations WHERE op = ?", (local,)
-            ).fetchone()
-            loss = self._rows.head(reference.parent, key) or local
-            if self._is_unforeseen(row.head, loss):
-                self._collect(row, reference, loss)
+            return
+        if number != reference.parent.number:
+            local = None
+        for key in self._lost_keys(reference, reference.parent, row, local):
+            losses = self._rows.logged_heads(reference.parent, key)
+            if losses and self._is_unforeseen(row.head, losses):
+                self._collect(row, reference, losses[0])
+
+    def _lost_keys(self, reference: Reference, parent: Table, row: LiveRow, local: int | None) -> list[Row]:
+        """List the keys of the rows that had what a row refers to: of the one that `local` wrote, if it is given."""
+        keys = commas(f"o.{column.new}" for column in parent.key)
+        log_of_parent = f"FROM main.sync_operations AS o WHERE o.table_no = {parent.number}"
+        if local is not None:
+            return self._database.execute(f"SELECT {keys} {log_of_parent} AND o.op = ?", (local,)).fetchall()
+        self._database.execute(f"CREATE TEMP TABLE sync_sought ({commas(reference.typed)})")
+        values = commas(f"t.{quote(name)}" for name in reference.columns)
+        itself = f"FROM {row.table.sql} AS t WHERE {_is_row(row)}"
+        self._database.execute(f"INSERT INTO temp.sync_sought SELECT {values} {itself}", row.key)
+        targets = reference.parent_columns
+        if set(targets) == set(parent.key):
+            places = commas(f"+v{targets.index(column)}" for column in parent.key)
+            found = self._database.execute(f"SELECT {places} FROM temp.sync_sought").fetchall()
+        else:
+            same = " AND ".join(f"s.v{i} = {_lost_value(column)}" for i, column in enumerate(targets))
+            found = self._database.execute(
+                f"SELECT DISTINCT {keys} FROM temp.sync_sought AS s CROSS JOIN "
+                f"(SELECT * {log_of_parent}) AS o WHERE {same}"
+            ).fetchall()
+        self._database.execute("DROP TABLE temp.sync_sought")
+        return found
+
+    def _table_number(self, dot: int) -> int:
+        number: int = self._database.one("SELECT table_no FROM main.sync_operations WHERE op = ?", (dot,))
+        return number
 
     def _number(self, name: str) -> int | None:
         number: int | None = self._database.one(
@@ -192,21 +236,25 @@ class Hanging:
         )
         return number
 
-    def _is_unforeseen(self, head: int, loss: int) -> bool:
-        if self._contexts.knows_dot(head, loss):
-            return False
-        if not self._contexts.knows_dot(loss, head):
-            return True
-        return self._is_resolution(loss)
+    def _is_unforeseen(self, head: int, losses: Sequence[int]) -> bool:
+        """Tell whether a child's head and some head of its parent were not written with one known to the other."""
+        return any(
+            not self._contexts.knows_dot(head, loss)
+            and (not self._contexts.knows_dot(loss, head) or self._is_resolution(loss))
+            for loss in losses
+        )
 
     def _is_resolution(self, dot: int) -> bool:
         kind = self._database.one("SELECT kind FROM main.sync_operations WHERE op = ?", (dot,))
         return kind in (Kind.RESOLVE, Kind.RESOLVE_DELETE)
 
     def _is_orphan(self, reference: Reference, row: LiveRow) -> bool:
-        same = " AND ".join(f"t.{c.keyed} = {mark(value)}" for c, value in zip(row.table.key, row.key, strict=True))
-        select = f"SELECT 1 FROM {row.table.sql} AS t WHERE {same} AND {reference.is_orphan}"
+        select = f"SELECT 1 FROM {row.table.sql} AS t WHERE {_is_row(row)} AND {reference.is_orphan}"
         return bool(self._database.one(select, row.key))
+
+
+def _is_row(row: LiveRow) -> str:
+    return " AND ".join(f"t.{c.keyed} = {mark(value)}" for c, value in zip(row.table.key, row.key, strict=True))
 
 
 def _image(reference: Reference) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sqlite_sync import bookkeeping
 from sqlite_sync.anatomy import Facts, Reference
 from sqlite_sync.app_triggers import AppTrigger
 from sqlite_sync.findings import Finding
@@ -30,6 +31,7 @@ def of_table(facts: Facts, around: Surroundings) -> Iterator[Finding]:
     """Say what a table is, and what to know before, or while, it is synced."""
     yield _what(facts, is_enabled=fold(facts.name) in around.enabled)
     yield from _needs(facts)
+    yield from _bookkeeping(facts)
     if facts.type != "table":
         return
     if facts.table is not None:
@@ -68,6 +70,13 @@ def _obstacle(facts: Facts) -> Finding:
         )
     message, _, remedy = (facts.obstacle or "").rpartition(": ")
     return Finding("error", "cannot", f"cannot be synced: {message or remedy}", remedy if message else None)
+
+
+def _bookkeeping(facts: Facts) -> Iterator[Finding]:
+    tool = bookkeeping.migration_tool(facts.name, facts.columns)
+    if tool:
+        remedy = "leave it out, and run migrations that drop columns by `sqlite-sync migrate DB COMMAND`"
+        yield Finding("warning", "migrations", bookkeeping.reason(tool), remedy)
 
 
 def _needs(facts: Facts) -> Iterator[Finding]:

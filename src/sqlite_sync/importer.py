@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -278,14 +279,17 @@ def _result(database: Database, header: Header, done: _Done) -> ImportResult:
     found, plans = done.found, done.plans
     new = sum(device.new_count for device in found)
     pairs = [pair for one in plans for pair in one.opened]
+    dots = sorted({dot for _, *both in pairs for dot in both})
     ranges = [device.new for device in found if device.new_count]
-    in_conflict = {dot for _, *dots in pairs for dot in dots if any(low <= dot <= high for low, high in ranges)}
-    opened = conflicts.by_ids(database, [pair for pair, _, _ in pairs])
+    in_conflict = sum(bisect_right(dots, high) - bisect_left(dots, low) for low, high in ranges)
+    opened = [one for plan in sorted(plans, key=lambda plan: fold(plan.table.name)) for one in plan.conflicts]
+    if len(opened) < len(pairs):  # some are of parked rows
+        opened = conflicts.by_ids(database, [pair for pair, _, _ in pairs])
     return ImportResult(
         bundle_id=header.bundle_id,
         source_device_id=header.source_device_id,
         total_operations=header.total_operations,
-        applied_count=new - done.held_count - len(in_conflict),
+        applied_count=new - done.held_count - in_conflict,
         conflict_count=len(opened),
         duplicate_count=header.total_operations - new,
         held_count=done.held_count,

@@ -62,6 +62,24 @@ class LiveRows:
         fork = forks.fork_of(self._database, table, key)
         return self._make_fork(table, key, None) if fork is None else fork
 
+    def heads(self, table: Table, key: Sequence[Value]) -> list[int]:
+        """Return the heads of a row, present or not, the shown one first; none where `head` returns None."""
+        fork = forks.fork_of(self._database, table, key)
+        if fork is None:
+            recent = self._recent(table, key)
+            return [] if recent is None else [recent]
+        base, operations = forks.loaded(self._database, table, fork)
+        verdict = forks.judged(base, operations, self._contexts, table)
+        return [verdict.shown.dot, *(other.dot for other in verdict.others)]
+
+    def logged_heads(self, table: Table, key: Row) -> list[int]:
+        """Return the heads of a row that is not there, which becomes a fork; none where the log does not know it."""
+        if forks.fork_of(self._database, table, key) is None:
+            if self._last(table, key) is None:
+                return []
+            self._make_fork(table, key, None)
+        return self.heads(table, key)
+
     def head(self, table: Table, key: Sequence[Value]) -> int | None:
         """Return the shown head of a row, present or not; None where it is no fork and was not touched lately."""
         fork = forks.fork_of(self._database, table, key)
@@ -114,7 +132,7 @@ class LiveRows:
             f"ORDER BY {log.TOTAL_ORDER}"
         )
 
-    def _last(self, table: Table, key: Row) -> int:
+    def _last(self, table: Table, key: Row) -> int | None:
         """Find a row's last operation; in the whole log, where it is not among the recent ones."""
         recent = self._recent(table, key)
         if recent is not None:
@@ -127,17 +145,18 @@ class LiveRows:
             "ORDER BY o.hlc DESC, d.device_id DESC, o.op DESC LIMIT 1",
             key,
         )
+        return last
+
+    def _make_fork(self, table: Table, key: Row, image: Image) -> int:
+        """Make a fork of a row that is none: its last operation, and the image before it."""
+        last = self._last(table, key)
         if last is None:
             msg = (
                 f"{table.name} holds a row {key!r} that its log does not know, so something wrote it uncaptured; "
                 f"run reconcile on {table.name} and try again"
             )
             raise SchemaError(msg)
-        return last
-
-    def _make_fork(self, table: Table, key: Row, image: Image) -> int:
-        """Make a fork of a row that is none: its last operation, and the image before it."""
-        op = forks.read_operation(self._database, table, self._last(table, key))
+        op = forks.read_operation(self._database, table, last)
         base, operations = None, [op]
         try:
             if op.kind not in (Kind.RESOLVE, Kind.RESOLVE_DELETE):

@@ -41,10 +41,11 @@ class Contexts:
 
     def knows_dot(self, later: int, earlier: int) -> bool:
         """Tell the same of two dot numbers."""
-        ordinal, other = ordinal_of(later), ordinal_of(earlier)
-        if ordinal == other:
+        mine, theirs = (later - 1) >> ORDINAL_SHIFT, (earlier - 1) >> ORDINAL_SHIFT  # the ordinals, negative
+        if mine == theirs:
             return earlier < later
-        return seq_of(earlier) <= self.known(ordinal, seq_of(later), other)
+        seq, known_seq = later - (mine << ORDINAL_SHIFT), earlier - (theirs << ORDINAL_SHIFT)
+        return known_seq <= self.known(-mine, seq, -theirs)
 
     def _load(self, ordinal: int, other: int) -> tuple[list[int], list[int]]:
         rows = self._database.execute(

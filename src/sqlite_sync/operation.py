@@ -71,7 +71,7 @@ def ordinal_of(dot: int) -> int:
 
 def seq_of(dot: int) -> int:
     """Return the seq of a dot number."""
-    return dot + (ordinal_of(dot) << ORDINAL_SHIFT)
+    return dot - (((dot - 1) >> ORDINAL_SHIFT) << ORDINAL_SHIFT)
 
 
 def op_id(device_id: bytes, seq: int) -> bytes:

@@ -9,10 +9,10 @@ after that: who hangs on a parked row, or on a parent that went while its child 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlite_sync import app_triggers, conflicts, forks, hanging, log, references, versions
+from sqlite_sync import app_triggers, catalog, conflicts, forks, hanging, log, references, versions
 from sqlite_sync.codec import Row
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConstraintError
@@ -41,12 +41,13 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What there is to do: rows that were refused, rows that were parked, parents that went."""
+    """What there is to do: rows that were refused or parked, or that show an older head again; parents that went."""
 
     tables: Mapping[int, Table]
     references: Sequence[Reference]
     refused: Sequence[tuple[Table, Row]]
     stored: Sequence[tuple[int, int, str, int]]  # fork, table number, kind, local operation
+    returned: Mapping[int, Table]  # by fork
 
 
 @dataclass(slots=True)
@@ -63,10 +64,11 @@ def survey(database: Database, tables: Sequence[Table], refused: Sequence[tuple[
     stored = _stored(database, tables)
     found = references.read(database, tables)
     lost = [hanging.find_lost(database, place, one) for place, one in enumerate(found)]
-    if not (stored or refused or any(lost)):
+    returned = {fork: one.child for one in found for fork in hanging.find_returned(database, one)}
+    if not (stored or refused or returned or any(lost)):
         hanging.drop_lost(database, found)
         return None
-    return Survey({table.number: table for table in tables}, found, refused, stored)
+    return Survey({table.number: table for table in tables}, found, refused, stored, returned)
 
 
 def settle(database: Database, work: Survey) -> Outcome:
@@ -85,7 +87,9 @@ def settle(database: Database, work: Survey) -> Outcome:
         standing.enter(row)
     hung = Hanging(database, rows, contexts, work.references)
     hung.follow([one.row for one in standing.parked.values()])
-    hung.follow_again([(row, local) for row, kind, local in again if kind == "foreign_key"])
+    hung.follow_returned([(row, local if kind == "foreign_key" else None) for row, kind, local in again])
+    older = (rows.of_fork(table, fork) for fork, table in work.returned.items())
+    hung.follow_returned([(row, None) for row in older if row is not None])
     for row, local in hung.rows():
         standing.leave(Parked(row, "foreign_key", local))
     outcome = _store(database, work, standing.parked)
@@ -251,9 +255,24 @@ def parked_forks(database: Database) -> set[int]:
     return {fork for (fork,) in database.execute("SELECT fork FROM main.sync_forks WHERE is_parked")}
 
 
-def require_none_new(database: Database, before: set[int]) -> None:
-    """Refuse a resolution that parks a row; ConstraintError names it."""
-    new = parked_forks(database) - before
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What stood before a resolution: the rows that it is about, the parked forks, the rows without a parent."""
+
+    table: Table
+    keys: Sequence[Row]
+    parked: Collection[int]
+    orphans: Collection[tuple[Row, str]]
+
+
+def footing(database: Database, table: Table, keys: Sequence[Row]) -> Footing:
+    """Look at what stands, before these rows are resolved."""
+    return Footing(table, keys, parked_forks(database), orphans(database, table, keys))
+
+
+def require_footing(database: Database, before: Footing) -> None:
+    """Refuse a resolution that parks a row, or lets one stand without its parent; ConstraintError names it."""
+    new = parked_forks(database) - set(before.parked)
     if new:
         rows = [one for found in conflicts.by_fork(database, new).values() for one in found if one.is_parked]
         named = ", ".join(f"{one.table_name} {dict(one.row_pk)} ({one.kind})" for one in rows[:_MOST_NAMED])
@@ -262,6 +281,27 @@ def require_none_new(database: Database, before: set[int]) -> None:
             "delete these rows first, or resolve otherwise; nothing was changed"
         )
         raise ConstraintError(msg)
+    for key, parent in orphans(database, before.table, before.keys) - set(before.orphans):
+        row = {column.name: value for column, value in zip(before.table.key, key, strict=True)}
+        msg = (
+            f"{before.table.name} {row} would refer to a row of {parent} that is not there: write that row first, or "
+            "resolve otherwise; nothing was changed"
+        )
+        raise ConstraintError(msg)
+
+
+def orphans(database: Database, table: Table, keys: Sequence[Row]) -> set[tuple[Row, str]]:
+    """Find those of these rows that refer to no row, with the parent; none where foreign keys are not enforced."""
+    if not database.enforces_foreign_keys:
+        return set()
+    found = [one for one in references.read(database, catalog.enabled(database)) if one.child.number == table.number]
+    return {(key, one.parent_name) for one in found for key in keys if _is_orphan(database, one, key)}
+
+
+def _is_orphan(database: Database, reference: Reference, key: Row) -> bool:
+    child = reference.child
+    same = " AND ".join(f"t.{c.keyed} = {mark(value)}" for c, value in zip(child.key, key, strict=True))
+    return bool(database.one(f"SELECT 1 FROM {child.sql} AS t WHERE {same} AND {reference.is_orphan}", key))
 
 
 def in_the_way(database: Database, row: LiveRow) -> list[LiveRow]:

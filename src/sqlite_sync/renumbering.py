@@ -112,7 +112,8 @@ def _held_only(database: Database, table: Table) -> set[int]:
     held = "EXISTS (SELECT 1 FROM main.sync_held AS h WHERE h.table_no = o.table_no AND o.op BETWEEN h.low AND h.high)"
     rows = database.execute(
         f"SELECT o.{key.new}, min({held}) FROM main.sync_operations AS o "
-        f"WHERE o.table_no = {table.number} AND o.op < 0 AND o.{key.new} IN (SELECT {key.sql} FROM {table.sql}) GROUP BY 1"
+        f"WHERE o.table_no = {table.number} AND o.op < 0 AND o.{key.new} IN (SELECT {key.sql} FROM {table.sql}) "
+        "GROUP BY 1"
     ).fetchall()
     return {number for number, is_held in rows if is_held}
 

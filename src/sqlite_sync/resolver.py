@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
-from sqlite_sync import catalog, conflicts, forks, log, parking, settler, triggers
+from sqlite_sync import conflicts, log, parking, resolutions, settler
 from sqlite_sync.codec import Value, same
 from sqlite_sync.conflicts import Conflict, Images
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConflictError
-from sqlite_sync.log import Contexts
-from sqlite_sync.operation import Kind, Operation
+from sqlite_sync.operation import Operation
+from sqlite_sync.resolutions import Outcome
 from sqlite_sync.tables import Table, commas, fold, mark
-from sqlite_sync.verdict import judge
 
 Choice = Literal["local", "remote"] | Mapping[str, Value] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a row in conflict is to become: the fork, the dots of its shown and of its chosen head, and the image.
-
-    `strategy` is the name of what decided; None for a person.
-    """
-
-    fork: int
-    local: int
-    chosen: int
-    image: Mapping[str, Value] | None
-    strategy: str | None = None
 
 
 def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation:
@@ -38,24 +22,12 @@ def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation
     settler.settle(database)
     table, fork, local, remote = conflicts.located(database, conflict)
     image = _chosen(database, table, conflict, conflicts.images(database, conflict), choice)
-    append(database, table, Outcome(fork, local, remote if choice == "remote" else local, image))
-    seq, before = log.own_seq(database), parking.parked_forks(database)
+    before = parking.footing(database, table, [tuple(conflict.row_pk.values())])
+    resolutions.append(database, table, Outcome(fork, local, remote if choice == "remote" else local, image))
+    seq = log.own_seq(database)
     settler.settle(database)
-    parking.require_none_new(database, before)
+    parking.require_footing(database, before)
     return log.one_operation(database, seq)
-
-
-def _held(database: Database, table: Table, fork: int, head: int) -> dict[str, Value]:
-    """Return what the chosen head has in columns that only other devices have, by log column: it is kept."""
-    whole = catalog.whole(database, table)
-    if len(whole.columns) == len(table.columns):
-        return {}
-    _, listed = forks.loaded(database, whole, fork)
-    operations = forks.history(database, whole, listed[0])
-    verdict = judge(None, operations, Contexts(database).knows, whole.key_indexes, is_whole=True)
-    image = verdict.images[head] or ()
-    pairs = zip(whole.columns, image, strict=False)
-    return {column.new: value for column, value in list(pairs)[len(table.columns) :]}
 
 
 def _chosen(
@@ -116,21 +88,3 @@ def _as_stored(database: Database, table: Table, image: Mapping[str, Value]) -> 
     stored = database.execute(f"SELECT {commas(f'+c{i}' for i in range(len(values)))} FROM temp.sync_given").fetchone()
     database.execute("DROP TABLE temp.sync_given")
     return {column.name: value for column, value in zip(table.columns, stored, strict=True)}
-
-
-def append(database: Database, table: Table, outcome: Outcome) -> None:
-    """Write a resolution into the log."""
-    image = outcome.image
-    if image is None:
-        kind, columns = Kind.RESOLVE_DELETE, [column.new for column in table.key]
-        select = f"SELECT {commas(columns)} FROM main.sync_operations WHERE op = ?"
-        values = list(database.execute(select, (outcome.local,)).fetchone())
-    else:
-        held = _held(database, table, outcome.fork, outcome.chosen)
-        kind, columns = Kind.RESOLVE, [*(column.new for column in table.columns), *held]
-        values = [*(image[column.name] for column in table.columns), *held.values()]
-    database.execute(
-        f"INSERT INTO main.sync_operations (table_no, kind, hlc, o0, {commas(columns)}) "
-        f"VALUES ({table.number}, {kind:d}, {triggers.outside(triggers.NEXT_HLC)}, ?, {commas(map(mark, values))})",
-        [outcome.strategy, *values],
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlite_sync import applier, capture, catalog, forks, log, reconciler, reuse
+from sqlite_sync import applier, capture, catalog, forks, log, reconciler, reuse, unseen
 from sqlite_sync.applier import Todo
 from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError
@@ -50,7 +50,9 @@ def settle_as_it_is(database: Database) -> None:
 
 
 def _judge(database: Database, *, is_changed: bool) -> None:
-    settled, own = database.one("SELECT settled_seq FROM main.sync_state"), log.own_seq(database)
+    settled = database.one("SELECT settled_seq FROM main.sync_state")
+    unseen.repeat_deletes(database, settled)
+    own = log.own_seq(database)
     is_due = is_changed and database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks WHERE is_parked)")
     if settled == own and not is_due:
         return

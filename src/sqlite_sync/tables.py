@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from sqlite_sync import indexes
-from sqlite_sync.codec import RawText, Value
+from sqlite_sync.codec import RawText, Row, Value
 from sqlite_sync.database import Database
 from sqlite_sync.errors import TableError
 from sqlite_sync.indexes import UniqueIndex
@@ -296,3 +297,12 @@ def same_native(short: str, table: Table, row: str) -> str:
 def mark(value: Value) -> str:
     """Render the parameter for a value; TEXT that is no UTF-8 travels as its bytes."""
     return "CAST(? AS TEXT)" if isinstance(value, RawText) else "?"
+
+
+def insert_rows(database: Database, into: str, rows: Sequence[Row]) -> None:
+    """Insert rows of one width."""
+    if RawText in map(type, chain.from_iterable(rows)):
+        for row in rows:
+            database.execute(f"INSERT INTO {into} VALUES ({commas(map(mark, row))})", row)
+    elif rows:
+        database.executemany(f"INSERT INTO {into} VALUES ({commas('?' * len(rows[0]))})", rows)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from sqlite_sync import applier, catalog, conflicts, forks, log, parking, resolver, settler
+from sqlite_sync import applier, catalog, conflicts, forks, log, parking, resolutions, resolver, settler, unseen
 from sqlite_sync.codec import Row, Value
 from sqlite_sync.conflicts import Conflict
 from sqlite_sync.database import Database
@@ -12,7 +13,8 @@ from sqlite_sync.errors import ConflictError
 from sqlite_sync.live_rows import LiveRow, LiveRows
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, Operation
-from sqlite_sync.resolver import Choice, Outcome
+from sqlite_sync.resolutions import Outcome
+from sqlite_sync.resolver import Choice
 from sqlite_sync.tables import Table
 
 
@@ -28,7 +30,7 @@ def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation
     if row is None:  # not so: what is parked is live
         msg = f"{table.name} {dict(conflict.row_pk)} is no row any more: list the conflicts again"
         raise ConflictError(msg)
-    before = parking.parked_forks(database)
+    before = parking.footing(database, table, [row.key])
     match choice:
         case "local" | None:
             image = None
@@ -39,10 +41,12 @@ def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation
             image = resolver.given(database, table, conflict, conflicts.images(database, conflict), choice)
         case _:
             raise resolver.impossible(choice)
-    resolver.append(database, table, Outcome(fork, row.head, row.head, image))
+    resolutions.append(database, table, Outcome(fork, row.head, row.head, image))
     seq = log.own_seq(database)
     settler.settle(database)
-    parking.require_none_new(database, before - {fork} if image is not None else before)
+    if image is not None:  # it must stand now
+        before = replace(before, parked=set(before.parked) - {fork})
+    parking.require_footing(database, before)
     return log.one_operation(database, seq)
 
 
@@ -52,7 +56,7 @@ def _make_room(database: Database, conflict: Conflict, row: LiveRow, local: int)
             with applier.quiet(database, [row.table], [row.table]):
                 in_the_way = parking.in_the_way(database, row)
             for other in in_the_way:
-                resolver.append(database, other.table, Outcome(other.fork, other.head, other.head, None))
+                resolutions.append(database, other.table, Outcome(other.fork, other.head, other.head, None))
         case "foreign_key" if local != row.head:
             _bring_back(database, conflict, local)
         case _:
@@ -69,7 +73,7 @@ def _bring_back(database: Database, conflict: Conflict, loss: int) -> None:
     number = database.one("SELECT table_no FROM main.sync_operations WHERE op = ?", (loss,))
     [parent] = [table for table in catalog.enabled(database) if table.number == number]
     rows = LiveRows(database, Contexts(database), has_ranges=False)
-    op = forks.read_operation(database, parent, loss)
+    op = forks.read_operation(database, parent, unseen.repeated(database, parent, loss))
     key: Row = tuple(op.values[parent.columns.index(column)] for column in parent.key)
     if op.kind != Kind.DELETE:
         why = "stands in conflict itself" if op.kind in (Kind.INSERT, Kind.UPDATE) else "was deleted by a resolution"
@@ -79,7 +83,7 @@ def _bring_back(database: Database, conflict: Conflict, loss: int) -> None:
         )
         raise ConflictError(msg)
     fork = rows.fork_of_absent(parent, key)
-    resolver.append(database, parent, Outcome(fork, loss, loss, _named(parent, op.values)))
+    resolutions.append(database, parent, Outcome(fork, loss, loss, _named(parent, op.values)))
 
 
 def _named(table: Table, image: Row) -> Mapping[str, Value]:

@@ -7,8 +7,9 @@ fold goes through the total order, which extends happened-before: whatever cover
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 from sqlite_sync.codec import Row, same
 from sqlite_sync.operation import Kind, ordinal_of
@@ -17,8 +18,7 @@ Image = Row | None
 Order = tuple[int, bytes, int]
 
 
-@dataclass(frozen=True, slots=True)
-class RowOperation:
+class RowOperation(NamedTuple):  # made by the ten thousand, and four times as fast as a frozen dataclass
     """An operation as its row sees it: `values` and `old` in the order of the table's columns."""
 
     dot: int
@@ -56,8 +56,8 @@ class Verdict:
 
     def base_of(self, heads: Iterable[RowOperation]) -> Image:
         """Return the image that these heads, two or more, have in common: of the last operation that all cover."""
-        common = frozenset.intersection(*(self.covered[head.dot] for head in heads))
-        last = next((dot for dot in reversed(self.images) if dot in common), None)
+        common = frozenset.intersection(*[self.covered[head.dot] for head in heads])
+        last = next((dot for dot in reversed(self.images) if dot in common), None) if common else None
         return self.base if last is None else self.images[last]
 
 
@@ -93,10 +93,24 @@ def judge(
     Where they are its whole history, an update without a row leaves it absent: a trigger of the application's that
     fired before ours changed the row and was logged before the insert that made it, whose values are the later ones.
     """
+    if not is_whole and len(operations) == 2 and _are_rivals(operations[0], operations[1], knows):  # noqa: PLR2004 - the common conflict
+        return _judge_rivals(base, operations[0], operations[1], key)
     operations = _with_real_bases(operations)
     *_, last = steps(base, operations, knows, key, is_whole=is_whole)
     covered = {head.dot: _covered(head, operations, knows) for head in last.heads} if len(last.heads) > 1 else {}
     return Verdict(last.shown, last.heads[:-1], last.images, base, covered)
+
+
+def _are_rivals(one: RowOperation, other: RowOperation, knows: Knows) -> bool:
+    """Tell whether two operations have no base, and the later was written without the earlier one known."""
+    return one.base is other.base is None and not knows(other, one)
+
+
+def _judge_rivals(base: Image, first: RowOperation, last: RowOperation, key: Collection[int]) -> Verdict:
+    """Judge two operations that both changed the base, as the fold through `steps` would."""
+    images = {first.dot: after(base, first, key), last.dot: after(base, last, key)}
+    shown, other = (first, last) if images[last.dot] is None and images[first.dot] is not None else (last, first)
+    return Verdict(shown, (other,), images, base, {first.dot: frozenset(), last.dot: frozenset()})
 
 
 def steps(
@@ -125,7 +139,7 @@ def _with_real_bases(operations: Sequence[RowOperation]) -> list[RowOperation]:
     seen = {0}
     real = []
     for op in operations:
-        real.append(op if op.base is None or op.base in seen else replace(op, base=None))
+        real.append(op if op.base is None or op.base in seen else op._replace(base=None))
         seen.add(op.dot)
     return real
 
@@ -138,36 +152,34 @@ def is_chain(operations: Sequence[RowOperation], knows: Knows) -> bool:
 def after(image: Image, op: RowOperation, key: Collection[int]) -> Image:
     """Return the image after `op`, written on `image`."""
     match op.kind:
+        case Kind.UPDATE if image is not None:
+            return _with(image, op.values, op, key)
+        case Kind.UPDATE:
+            raise MissingParentError
         case Kind.INSERT | Kind.RESOLVE:
             return op.values
-        case Kind.DELETE | Kind.RESOLVE_DELETE:
-            return None
-    if image is None:
-        raise MissingParentError
-    return _with(image, op.values, op, key)
+    return None
 
 
 def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
     """Return the image on which `op` was written; the inverse of `after`. A resolution does not say it."""
     match op.kind:
+        case Kind.UPDATE if image is not None:
+            return _with(image, op.old, op, key)
         case Kind.INSERT:
             return None
         case Kind.DELETE:
             return op.values
-        case Kind.RESOLVE | Kind.RESOLVE_DELETE:
-            raise MissingParentError
-    if image is None:
-        raise MissingParentError
-    return _with(image, op.old, op, key)
+    raise MissingParentError
 
 
 def _with(image: Row, values: Row, op: RowOperation, key: Collection[int]) -> Row:
     """Replace the columns of an image that an update changed."""
-    replaced = list(image)
-    for i in range(len(replaced)):
-        if is_changed(op, i, key):
-            replaced[i] = values[i]
-    return tuple(replaced)
+    old = op.old
+    return tuple([
+        value if old[i] is None is op.values[i] or not is_changed(op, i, key) else values[i]
+        for i, value in enumerate(image)
+    ])  # fmt: skip
 
 
 def is_changed(op: RowOperation, column: int, key: Collection[int]) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from sqlite_sync.codec import Row
 from sqlite_sync.database import Database
 from sqlite_sync.operation import ORDINAL_SHIFT
-from sqlite_sync.tables import Column, Table, commas, fold, mark, quote
+from sqlite_sync.tables import Column, Table, commas, fold, insert_rows, quote
 from sqlite_sync.verdict import Image
 
 VERSIONS = ("base", "local", "remote")
@@ -47,7 +47,7 @@ def create(database: Database, table: Table) -> None:
     columns = commas(_stored(column) for column in table.columns)
     database.execute(
         f"CREATE TABLE main.sync_images_{table.number} (conflict_id BLOB, version TEXT, {columns}, "
-        "PRIMARY KEY (conflict_id, version))"
+        "PRIMARY KEY (conflict_id, version)) WITHOUT ROWID"
     )
     create_view(database, table)
 
@@ -75,15 +75,13 @@ def view_name(table_name: str) -> str:
 def put(database: Database, table: Table, found: Iterable[tuple[bytes, Iterable[Image]]]) -> None:
     """Store the base, local and remote image of conflicts."""
     names = commas(_stored(column) for column in table.columns)
-    rows: dict[str, list[Row]] = {}
-    for conflict_id, images in found:
-        for version, image in zip(VERSIONS, images, strict=True):
-            if image is not None:
-                rows.setdefault(commas(map(mark, image)), []).append((conflict_id, version, *image))
-    for marks, some in rows.items():
-        database.executemany(
-            f"INSERT INTO main.sync_images_{table.number} (conflict_id, version, {names}) VALUES (?, ?, {marks})", some
-        )
+    rows = [
+        (conflict_id, version, *image)
+        for conflict_id, images in found
+        for version, image in zip(VERSIONS, images, strict=True)
+        if image is not None
+    ]
+    insert_rows(database, f"main.sync_images_{table.number} (conflict_id, version, {names})", rows)
 
 
 def remove(database: Database, table: Table, conflict_ids: Iterable[bytes]) -> None:
