@@ -38,7 +38,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("__init__",),
     ("cli",),
 )
-PURE = {"errors", "numbering", "clock", "codec", "operation", "verdict", "hazards", "decision", "strategies", "bookkeeping"}
+PURE = {
+    "errors",
+    "numbering",
+    "clock",
+    "codec",
+    "operation",
+    "verdict",
+    "hazards",
+    "decision",
+    "strategies",
+    "bookkeeping",
+}
 IMPURE_MODULES = {"sqlite3", "os", "pathlib", "time", "random", "secrets", "uuid", "uuid_utils", "tempfile", "shutil"}
 
 

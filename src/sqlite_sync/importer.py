@@ -32,7 +32,7 @@ from sqlite_sync.decision import Deferred, Resolved, Strategy
 from sqlite_sync.devices import Incoming
 from sqlite_sync.errors import BundleError, GapError
 from sqlite_sync.operation import Kind
-from sqlite_sync.tables import Table
+from sqlite_sync.tables import Table, fold
 
 MOST_ROWS = 1000
 

@@ -115,13 +115,9 @@ class Forgery:
             device_id = self.ids.setdefault(number, os.urandom(16))
             end = last.get(number)
             to_seq, to_hlc = (end.seq, end.time) if end else (0, 0)
-            connection.execute(
-                "INSERT INTO devices VALUES (?, ?, 0, 0, ?, ?, 0)", (number, device_id, to_seq, to_hlc)
-            )
+            connection.execute("INSERT INTO devices VALUES (?, ?, 0, 0, ?, ?, 0)", (number, device_id, to_seq, to_hlc))
         connection.executemany("INSERT INTO contexts VALUES (?, ?, ?, ?)", self.contexts)
-        connection.execute(
-            "INSERT INTO bundle VALUES (?, ?, NULL, ?)", (os.urandom(16), self.ids[0], HLC >> 16)
-        )
+        connection.execute("INSERT INTO bundle VALUES (?, ?, NULL, ?)", (os.urandom(16), self.ids[0], HLC >> 16))
 
 
 def _pairs(one: Op, width: int) -> list[tuple[object, object]]:
