@@ -14,6 +14,7 @@ from typing import Self, overload
 from sqlite_sync import (
     appender,
     arbiter,
+    births,
     bundle_reader,
     capture,
     catalog,
@@ -26,6 +27,7 @@ from sqlite_sync import (
     folder,
     importer,
     log,
+    mapping,
     reconciler,
     resolver,
     settler,
@@ -146,10 +148,10 @@ class SyncEngine:
     ) -> int:
         """Capture a table from now on; return how many existing rows it brought along.
 
-        `keys` says how its rows are named on other devices: "mapped", by the device where they were born and their
-        number there, so that two devices may both insert "the next row"; that is what an INTEGER PRIMARY KEY is, if
-        nothing else is said. Or "natural", by the key itself. `references` names the tables to which columns refer
-        without declaring it: {"comments.todo_id": "todos"}.
+        `keys` says how its rows are named on other devices: "natural", by the key itself; that is what a table is, if
+        nothing else is said here or by a peer. Or "mapped", for an INTEGER PRIMARY KEY: by the device where they were
+        born and their number there, so that two devices may both insert "the next row". `references` names the mapped
+        tables to which columns refer without declaring it: {"comments.todo_id": "todos"}.
         """
         with self._changing():
             brought = enroller.enable(self._database, name, Wish(keys, references or {}))
@@ -162,6 +164,19 @@ class SyncEngine:
             enrollment = enroller.enable_all(self._database)
             settler.settle(self._database, is_changed=True)
             return enrollment
+
+    def birth_of(self, table: str, number: int) -> tuple[bytes | None, int]:
+        """Return where a row of a mapped table was born: the device id, and the row's number there.
+
+        That names the row to other devices. The device is None for a number that stands for itself: 0, or -1.
+        """
+        with self._verb():
+            return births.birth(self._database, mapping.require_mapped(self._database, table), number)
+
+    def number_of(self, table: str, device_id: bytes, number: int) -> int | None:
+        """Return the number that a row of a mapped table has here, by its birth; None where it is not known."""
+        with self._verb():
+            return births.local(self._database, mapping.require_mapped(self._database, table), device_id, number)
 
     def disable_sync_for_table(self, name: str) -> None:
         """Stop capturing a table. Its log stays; enabling it again logs what changed meanwhile."""

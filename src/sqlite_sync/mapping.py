@@ -44,6 +44,15 @@ def register(database: Database, header: Header) -> dict[int, Entry]:
     return {table.number: _entry(database, table.name) for table in header.tables}
 
 
+def require_mapped(database: Database, name: str) -> int:
+    """Return the number of a mapped table; TableError where there is none of this name."""
+    entry = catalog.entry(database, name)
+    if entry is None or not entry.is_mapped:
+        msg = f"{name} is no mapped table in {database.path}: its keys are the same on every device"
+        raise TableError(msg)
+    return entry.number
+
+
 def _entry(database: Database, name: str) -> Entry:
     found = catalog.entry(database, name)
     assert found is not None  # it was registered  # noqa: S101
@@ -65,7 +74,7 @@ def _disagreement(database: Database, entry: Entry, column: str, mapped: tuple[i
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user says of a table: its keys, `mapped` or `natural`, and to which tables columns refer undeclared."""
+    """What the user says of a table: its keys, mapped or natural (None: as a peer said, else natural), and references."""
 
     keys: str | None = None
     references: Mapping[str, str] = field(default_factory=dict)
@@ -112,7 +121,7 @@ def _declared(database: Database, table: Table, wish: Wish) -> dict[str, int | N
         if fold(column.name) in parents:
             wanted[column.name] = _numbered(database, *parents[fold(column.name)])
     [first, *more] = table.key
-    if table.has_rowid_key and not more and fold(first.name) not in parents and keys != NATURAL:
+    if keys == MAPPED and not more and fold(first.name) not in parents:
         wanted[first.name] = table.number
         own = fold(table.name), fold(first.name)
         wanted |= {c.name: table.number for c in table.columns if parents.get(fold(c.name)) in (own, (own[0], None))}

@@ -1,0 +1,360 @@
+"""Mapped tables: integer keys that every file counts for itself (SPEC.md, section 4.7)."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tests.conftest import MakeEngine, exchange, send
+
+from sqlite_sync import SchemaError, SyncEngine, TableError
+
+SHOP = """
+CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT, friend INTEGER REFERENCES customers);
+CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customers (id) ON DELETE CASCADE);
+CREATE TABLE lines (order_id INTEGER REFERENCES orders (id) ON DELETE CASCADE, place INTEGER, title TEXT,
+                    PRIMARY KEY (order_id, place)) WITHOUT ROWID;
+CREATE TABLE notes (order_id INTEGER PRIMARY KEY REFERENCES orders (id) ON DELETE CASCADE, text TEXT);
+CREATE TABLE tags (id INTEGER PRIMARY KEY AUTOINCREMENT, customer_id INTEGER, tag TEXT);
+"""
+SHOP_TABLES = ("customers", "orders", "lines", "notes", "tags")
+NUMBERS = {  # which columns number rows of which table
+    "customers": {"id": "customers", "friend": "customers"},
+    "orders": {"id": "orders", "customer_id": "customers"},
+    "lines": {"order_id": "orders"},
+    "notes": {"order_id": "orders"},
+    "tags": {"id": "tags", "customer_id": "customers"},
+}
+TODOS = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT NOT NULL, done INTEGER DEFAULT 0)"
+Named = list[tuple[object, ...]]
+
+
+@pytest.fixture
+def mapped(make: MakeEngine) -> MakeEngine:
+    """Make engines whose tables are mapped where they can be."""
+
+    def make_mapped(name: str, schema: str = TODOS, tables: tuple[str, ...] = ("todos",)) -> SyncEngine:
+        engine = make(name, schema, ())
+        for table in tables:
+            engine.enable_sync_for_table(table, keys="mapped")
+        return engine
+
+    return make_mapped
+
+
+def shop(mapped: MakeEngine, name: str) -> SyncEngine:
+    engine = mapped(name, SHOP, ())
+    engine.connection.execute("PRAGMA foreign_keys = ON")
+    for table in SHOP_TABLES:
+        keys = "natural" if table in ("lines", "notes") else "mapped"
+        engine.enable_sync_for_table(table, keys=keys, references={"tags.customer_id": "customers"})
+    return engine
+
+
+def named(engine: SyncEngine, table: str, numbers: dict[str, str]) -> Named:
+    """Return a table's content with every number written as the birth that it stands for."""
+    cursor = engine.connection.execute(f"SELECT * FROM {table}")
+    columns = [column for column, *_ in cursor.description]
+    return sorted(
+        (
+            tuple(
+                engine.birth_of(numbers[column], value) if column in numbers and isinstance(value, int) else value
+                for column, value in zip(columns, row, strict=True)
+            )
+            for row in cursor.fetchall()
+        ),
+        key=repr,
+    )
+
+
+def content(engine: SyncEngine) -> dict[str, Named]:
+    return {table: named(engine, table, NUMBERS[table]) for table in SHOP_TABLES}
+
+
+def titles(engine: SyncEngine) -> list[tuple[int, str]]:
+    return engine.connection.execute("SELECT id, title FROM todos ORDER BY id").fetchall()
+
+
+def add(engine: SyncEngine, *added: str) -> None:
+    engine.connection.executemany("INSERT INTO todos (title) VALUES (?)", [(title,) for title in added])
+
+
+def test_two_devices_add_the_next_row(mapped: MakeEngine) -> None:
+    a, b = mapped("a", TODOS), mapped("b", TODOS)
+    add(a, "milk")
+    add(b, "bread", "jam")
+    exchange(a, b)
+    assert titles(a) == [(1, "milk"), (2, "jam"), (3, "bread")]
+    assert titles(b) == [(1, "bread"), (2, "jam"), (3, "milk")]
+    assert not a.get_unresolved_conflicts()
+    assert not b.get_unresolved_conflicts()
+    assert a.birth_of("todos", 3) == (b.device_id, 1)
+    assert a.number_of("todos", b.device_id, 1) == 3
+
+
+def test_the_number_of_a_deleted_row_is_taken_again_on_both_devices(mapped: MakeEngine) -> None:
+    """The example of SPEC.md, section 4.7."""
+    a, b = mapped("a", TODOS), mapped("b", TODOS)
+    add(a, "on a")
+    add(b, "on b")
+    exchange(a, b)
+    for engine in (a, b):
+        engine.connection.execute("DELETE FROM todos WHERE id = 2")
+        add(engine, f"new on {engine.path.stem}")
+    exchange(a, b)
+    numbers = {"id": "todos"}
+    assert {title for _, title in titles(a)} == {"new on a", "new on b"}
+    assert named(a, "todos", numbers) == named(b, "todos", numbers)
+    assert a.birth_of("todos", 2) == (a.device_id, -(2**62) - 1)
+    assert not a.get_unresolved_conflicts()
+    assert not b.get_unresolved_conflicts()
+
+
+def test_a_deleted_row_that_another_device_edits_comes_back_beside_the_one_that_took_its_number(
+    mapped: MakeEngine,
+) -> None:
+    a, b = mapped("a", TODOS), mapped("b", TODOS)
+    add(a, "one", "two")
+    exchange(a, b)
+    a.connection.execute("DELETE FROM todos WHERE id = 2")
+    add(a, "another")
+    b.connection.execute("UPDATE todos SET title = 'two, edited' WHERE id = 2")
+    exchange(a, b)
+    assert {title for _, title in titles(a)} == {"one", "another", "two, edited"}
+    assert named(a, "todos", {"id": "todos"}) == named(b, "todos", {"id": "todos"})
+    assert [conflict.kind for conflict in a.get_unresolved_conflicts()] == ["update/delete"]
+
+
+def test_a_row_that_is_put_back_is_the_same_row(mapped: MakeEngine) -> None:
+    a, b = mapped("a", TODOS), mapped("b", TODOS)
+    add(a, "one", "two", "three")
+    exchange(a, b)
+    a.connection.execute("DELETE FROM todos WHERE id = 2")
+    send(a, b)
+    a.connection.execute("INSERT INTO todos VALUES (2, 'two, back', 0)")
+    exchange(a, b)
+    assert titles(b) == [(1, "one"), (2, "two, back"), (3, "three")]
+
+
+def test_numbers_of_a_copied_file_are_recognised_and_those_of_its_former_id_stay(
+    mapped: MakeEngine, tmp_path: Path
+) -> None:
+    a = mapped("a", TODOS)
+    add(a, "one", "two")
+    a.connection.execute("VACUUM INTO ?", (str(tmp_path / "copy.db"),))
+    with SyncEngine(tmp_path / "copy.db") as copy:
+        copy.initialize()
+        copy.renew_device()
+        add(a, "three on a")
+        add(copy, "three on the copy")
+        exchange(a, copy)
+        assert {title for _, title in titles(a)} == {"one", "two", "three on a", "three on the copy"}
+        assert named(a, "todos", {"id": "todos"}) == named(copy, "todos", {"id": "todos"})
+        assert not a.get_unresolved_conflicts()
+
+
+def test_copies_of_one_file_have_the_same_rows_and_other_files_other_ones(mapped: MakeEngine) -> None:
+    filled = f"{TODOS}; INSERT INTO todos (id, title) VALUES (1, 'one'), (5, 'five')"
+    a, b, c = mapped("a", filled), mapped("b", filled), mapped("c", TODOS)
+    exchange(a, b, c)
+    assert titles(a) == titles(b) == titles(c) == [(1, "one"), (5, "five")]
+    d = mapped("d", f"{TODOS}; INSERT INTO todos (id, title) VALUES (1, 'another')")
+    exchange(a, d)
+    assert len(titles(a)) == len(titles(d)) == 3
+
+
+def test_rows_that_came_before_their_table_was_enabled_give_way(mapped: MakeEngine) -> None:
+    a, b = mapped("a", TODOS), mapped("b", TODOS, ())
+    add(a, "on a", "on a too")
+    b.connection.execute("INSERT INTO todos (title) VALUES ('on b')")
+    send(a, b)
+    b.connection.execute("INSERT INTO todos (title) VALUES ('on b too')")
+    b.enable_sync_for_table("todos", keys="mapped")
+    exchange(a, b)
+    assert titles(b)[:2] == [(1, "on b"), (2, "on b too")]
+    assert titles(a)[:2] == [(1, "on a"), (2, "on a too")]
+    assert named(a, "todos", {"id": "todos"}) == named(b, "todos", {"id": "todos"})
+
+
+def test_the_same_when_the_table_was_disabled_for_a_while(mapped: MakeEngine) -> None:
+    a, b = mapped("a", TODOS), mapped("b", TODOS)
+    add(a, "first")
+    exchange(a, b)
+    b.disable_sync_for_table("todos")
+    add(a, "on a")
+    add(b, "on b")
+    send(a, b)
+    b.enable_sync_for_table("todos")
+    exchange(a, b)
+    assert {title for _, title in titles(b)} == {"first", "on a", "on b"}
+    assert named(a, "todos", {"id": "todos"}) == named(b, "todos", {"id": "todos"})
+
+
+def test_values_that_no_counter_gave_stand_for_themselves(mapped: MakeEngine) -> None:
+    schema = f"{TODOS}; CREATE TABLE comments (id INTEGER PRIMARY KEY, todo_id REFERENCES todos (id))"
+    a, b = mapped("a", schema, ("todos", "comments")), mapped("b", schema, ("todos", "comments"))
+    add(b, "in the way")
+    a.connection.execute("INSERT INTO todos (id, title) VALUES (-1, 'nobody'), (0, 'zero')")
+    a.connection.executemany(
+        "INSERT INTO comments (todo_id) VALUES (?)", [(-1,), (0,), (None,), ("none",), (99,), (1.5,)]
+    )
+    exchange(a, b)
+    found = [value for (value,) in b.connection.execute("SELECT todo_id FROM comments ORDER BY id")]
+    assert found[:4] == [-1, 0, None, "none"]
+    assert found[5] == 1.5
+    assert b.birth_of("todos", found[4]) == (a.device_id, 99)
+    assert b.birth_of("todos", -1) == (None, -1)
+
+
+def test_a_reference_finds_its_row_when_it_comes_later(mapped: MakeEngine) -> None:
+    schema = f"{TODOS}; CREATE TABLE comments (id INTEGER PRIMARY KEY, todo_id REFERENCES todos (id))"
+    a, b = mapped("a", schema, ("todos", "comments")), mapped("b", schema, ("todos", "comments"))
+    a.connection.execute("INSERT INTO comments (todo_id) VALUES (1)")
+    send(a, b)
+    add(a, "at last")
+    send(a, b)
+    joined = "SELECT title FROM comments JOIN todos ON todos.id = todo_id"
+    assert b.connection.execute(joined).fetchall() == [("at last",)]
+
+
+def test_a_number_kept_free_for_another_row_is_a_new_row_here(mapped: MakeEngine) -> None:
+    a, b = mapped("a", TODOS), mapped("b", TODOS)
+    a.connection.execute("INSERT INTO todos (id, title) VALUES (1, 'one'), (9, 'nine')")
+    send(a, b)
+    b.connection.execute("INSERT INTO todos (id, title) VALUES (5, 'five on b')")
+    a.connection.execute("INSERT INTO todos (id, title) VALUES (5, 'five on a')")
+    exchange(a, b)
+    assert {title for _, title in titles(a)} == {"one", "nine", "five on a", "five on b"}
+    assert named(a, "todos", {"id": "todos"}) == named(b, "todos", {"id": "todos"})
+
+
+def test_numbers_near_the_end_of_the_integers(mapped: MakeEngine) -> None:
+    a, b = mapped("a", TODOS), mapped("b", TODOS)
+    a.connection.execute("INSERT INTO todos (id, title) VALUES (9223372036854775807, 'last')")
+    add(b, "first")
+    exchange(a, b)
+    add(b, "next")
+    assert titles(b) == [(1, "first"), (2, "last"), (3, "next")]
+
+
+def test_natural_keys_on_request(mapped: MakeEngine) -> None:
+    a, b = mapped("a", TODOS, ()), mapped("b", TODOS, ())
+    for engine in (a, b):
+        engine.enable_sync_for_table("todos", keys="natural")
+        add(engine, engine.path.stem)
+    exchange(a, b)
+    assert titles(a) == titles(b) == [(1, "b")]
+    assert [conflict.kind for conflict in a.get_unresolved_conflicts()] == ["insert/insert"]
+    with pytest.raises(TableError, match="no mapped table"):
+        a.birth_of("todos", 1)
+
+
+def test_devices_that_differ_are_told_so_and_nothing_changes(mapped: MakeEngine) -> None:
+    a, b = mapped("a", TODOS), mapped("b", TODOS, ())
+    b.enable_sync_for_table("todos", keys="natural")
+    add(a, "one")
+    with pytest.raises(SchemaError, match="Enable todos in the same way on both devices"):
+        send(a, b)
+    assert titles(b) == []
+    c = mapped("c", TODOS, ())
+    send(a, c)
+    with pytest.raises(SchemaError, match="todos has mapped keys"):
+        c.enable_sync_for_table("todos", keys="natural")
+    c.enable_sync_for_table("todos")
+    assert titles(c) == [(1, "one")]
+
+
+def test_wishes_that_cannot_be(mapped: MakeEngine) -> None:
+    a = mapped("a", f"{TODOS}; CREATE TABLE words (word TEXT PRIMARY KEY)", ())
+    with pytest.raises(TableError, match="no INTEGER PRIMARY KEY"):
+        a.enable_sync_for_table("words", keys="mapped")
+    with pytest.raises(TableError, match="neither 'mapped' nor 'natural'"):
+        a.enable_sync_for_table("todos", keys="other")
+    with pytest.raises(TableError, match="no column nope"):
+        a.enable_sync_for_table("todos", references={"todos.nope": "words"})
+
+
+def test_children_that_were_enabled_first_are_mapped_too(mapped: MakeEngine) -> None:
+    schema = f"{TODOS}; CREATE TABLE comments (id INTEGER PRIMARY KEY, todo_id REFERENCES todos (id))"
+    a, b = mapped("a", schema, ("comments", "todos")), mapped("b", schema, ("comments", "todos"))
+    for engine in (a, b):
+        add(engine, engine.path.stem)
+        engine.connection.execute("INSERT INTO comments (todo_id) SELECT max(id) FROM todos")
+    exchange(a, b)
+    joined = "SELECT title FROM comments JOIN todos ON todos.id = todo_id ORDER BY title"
+    assert a.connection.execute(joined).fetchall() == b.connection.execute(joined).fetchall() == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_quick_start_over_a_folder(mapped: MakeEngine, tmp_path: Path, count: int) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    engines = [mapped(f"e{i}", TODOS) for i in range(count)]
+    for engine in engines:
+        add(engine, f"one on {engine.path.stem}", f"two on {engine.path.stem}")
+    for _ in range(3):
+        for engine in engines:
+            engine.sync_folder(folder)
+    found = [named(engine, "todos", {"id": "todos"}) for engine in engines]
+    assert len(found[0]) == 2 * count
+    assert all(one == other for one, other in pairwise(found))
+    assert not any(engine.get_unresolved_conflicts() for engine in engines)
+
+
+STATEMENTS = (
+    "INSERT INTO customers (name, friend) VALUES (:text, (SELECT id FROM customers ORDER BY random() LIMIT 1))",
+    "INSERT INTO customers (name) VALUES (:text)",
+    "INSERT INTO orders (customer_id) SELECT id FROM customers ORDER BY random() LIMIT 1",
+    "INSERT OR IGNORE INTO lines SELECT id, abs(random() % 4), :text FROM orders ORDER BY random() LIMIT 1",
+    "INSERT OR REPLACE INTO notes SELECT id, :text FROM orders ORDER BY random() LIMIT 1",
+    "INSERT INTO tags (customer_id, tag) SELECT id, :text FROM customers ORDER BY random() LIMIT 1",
+    "UPDATE customers SET name = :text WHERE id = (SELECT id FROM customers ORDER BY random() LIMIT 1)",
+    "UPDATE lines SET title = :text WHERE order_id = (SELECT id FROM orders ORDER BY random() LIMIT 1)",
+    "UPDATE orders SET customer_id = (SELECT min(id) FROM customers) WHERE id = (SELECT max(id) FROM orders)",
+    "UPDATE customers SET friend = NULL WHERE id = (SELECT max(id) FROM customers)",
+    "DELETE FROM orders WHERE id = (SELECT max(id) FROM orders)",
+    "DELETE FROM tags WHERE id = (SELECT max(id) FROM tags)",
+    "DELETE FROM lines WHERE order_id = (SELECT max(order_id) FROM lines)",
+)
+
+
+def act(engine: SyncEngine, chance: random.Random, statements: tuple[str, ...]) -> None:
+    engine.connection.create_function("random", 0, lambda: chance.getrandbits(63) - (1 << 62))
+    with suppress(sqlite3.IntegrityError):
+        engine.connection.execute(chance.choice(statements), {"text": f"{engine.path.stem}{chance.random():.4f}"})
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_work_on_four_devices_converges_up_to_numbers(mapped: MakeEngine, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - the same work for the same seed
+    engines = [shop(mapped, name) for name in "abcd"]
+    for _ in range(60):
+        act(chance.choice(engines), chance, STATEMENTS)
+        if chance.random() < 0.25:
+            source, target = chance.sample(engines, 2)
+            send(source, target)
+    exchange(*engines)
+    exchange(*engines)
+    found = [content(engine) for engine in engines]
+    assert all(one == other for one, other in pairwise(found))
+    conflicts = [sorted((one.kind, one.conflict_id) for one in engine.get_unresolved_conflicts()) for engine in engines]
+    assert all(one == other for one, other in pairwise(conflicts))
+    for engine in engines:
+        assert engine.reconcile() == 0
+        assert engine.connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_disjoint_work_makes_no_conflict(mapped: MakeEngine, seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - the same work for the same seed
+    engines = [shop(mapped, name) for name in "abcd"]
+    inserting = tuple(statement for statement in STATEMENTS[:6] if "REPLACE" not in statement)
+    for _ in range(80):
+        act(chance.choice(engines), chance, inserting[:3] + inserting[4:])
+    exchange(*engines)
+    assert not any(engine.get_unresolved_conflicts() for engine in engines)
+    assert all(content(one) == content(other) for one, other in pairwise(engines))
