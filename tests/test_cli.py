@@ -917,7 +917,7 @@ def test_uninstall_refuses_while_rows_are_parked(tmp_path: Path) -> None:
         run("enable", path, "t")
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("INSERT INTO t VALUES (?, 1)", (path.stem,))
-    run("bundle", paths[0], "-o", tmp_path / "x.bundle")
+    run("bundle", paths[0], "--everything", "-o", tmp_path / "x.bundle")
     run("import", paths[1], tmp_path / "x.bundle")
     refusal = run("uninstall", paths[1], "--yes", code=1).stderr
     assert "parked rows" in refusal
