@@ -908,6 +908,24 @@ def test_uninstall_asks_and_leaves_only_the_users_tables(pair: tuple[Path, Path]
     assert rows(a, "SELECT * FROM notes") == rows(plain, "SELECT * FROM notes")
 
 
+def test_uninstall_refuses_while_rows_are_parked(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.db" for name in "ab"]
+    for path in paths:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE)")
+        run("init", path)
+        run("enable", path, "t")
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("INSERT INTO t VALUES (?, 1)", (path.stem,))
+    run("bundle", paths[0], "--everything", "-o", tmp_path / "x.bundle")
+    run("import", paths[1], tmp_path / "x.bundle")
+    refusal = run("uninstall", paths[1], "--yes", code=1).stderr
+    assert "parked rows" in refusal
+    assert "t {'id': '" in refusal
+    assert rows(paths[1], "SELECT count(*) FROM sync_conflicts") == [(1,)]
+    assert "is removed" in run("uninstall", paths[1], "--yes", "--discard-parked").stdout
+
+
 # Errors
 
 

@@ -289,6 +289,20 @@ class History:
         for kind, *_ in found:
             event(kind)
 
+    def seek(self, device: Device) -> None:
+        """Try to find an edit of this device that it cannot reach: in no row, in no conflict, superseded by nobody."""
+        engine, own = device.engine, device.engine.device_id
+        images: dict[bytes, list[object]] = {}
+        for conflict, versions in engine.each_conflict():
+            images.setdefault(conflict.local_op_id, []).append(versions.local)
+            images.setdefault(conflict.remote_op_id, []).append(versions.remote)
+        for (table, key), row in self.model.rows(device.seen, TABLES):
+            held = in_table(engine, table, key)
+            for op_id, head in row.heads.items():
+                reachable = [held, *images.get(op_id, [])]
+                assert head.device != own or row.images[op_id] in reachable, f"unreachable: {head}"
+        assert not (lost := list(self.model.lost(device.seen))), lost
+
     def meet(self) -> None:
         """Let everybody hear of everything."""
         first, *others = self.devices
@@ -301,6 +315,12 @@ class History:
         clock = self.devices[0].seen
         assert all(device.seen == clock for device in self.devices)
         assert not (lost := list(self.model.lost(clock))), lost
+
+
+def in_table(engine: SyncEngine, table: str, key: object) -> dict[str, object] | None:
+    cursor = engine.connection.execute(f"SELECT * FROM {table} WHERE id = ?", (key,))
+    row = cursor.fetchone()
+    return None if row is None else dict(zip([column[0] for column in cursor.description], row, strict=True))
 
 
 def content(device: Device) -> list[object]:
@@ -343,5 +363,26 @@ def test_what_stands_is_what_the_model_says(
         for place, action in enumerate(history):
             devices.run(place, action)
         devices.meet()
+    finally:
+        devices.close()
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    history=actions,
+    clocks=st.lists(st.integers(0, 3), min_size=2, max_size=MOST_DEVICES),
+    has_rows=st.booleans(),
+    is_enforcing=st.booleans(),
+)
+def test_no_import_makes_a_local_edit_unreachable(
+    folder: Path, history: list[Action], clocks: list[int], *, has_rows: bool, is_enforcing: bool
+) -> None:
+    devices = History(folder, clocks, has_rows=has_rows, is_enforcing=is_enforcing)
+    try:
+        for place, action in enumerate(history):
+            devices.run(place, action)
+            if action[0] in ("send", "deliver", "quarrel"):
+                for device in devices.devices:
+                    devices.seek(device)
     finally:
         devices.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 
 from conftest import MakeEngine, exchange, rows, send, tick
@@ -780,3 +782,82 @@ def test_what_a_table_refuses_needs_other_values(make: MakeEngine) -> None:
     b.resolve(conflict, {"x": 4})
     exchange(a, b)
     assert both(a, b) == [("bad", 4)]
+
+
+# What only the log has
+
+
+@pytest.mark.parametrize("is_written_by", ["a", "b"])
+def test_uninstall_names_parked_rows_before_their_values_are_lost(make: MakeEngine, is_written_by: str) -> None:
+    engine = dict(zip("ab", torn(make)[:2], strict=True))[is_written_by]
+    with pytest.raises(ConflictError, match=r"would be lost with the log: t \{'id': 'a'\} \(unique\)\. Resolve"):
+        engine.uninstall()
+    assert len(kinds(engine)) == 1
+
+    engine.uninstall(discard_parked=True)
+    assert rows(engine, "t") == [(("str", "b"), ("str", "same"), ("int", 2))]
+    assert engine.connection.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'sync%'").fetchall() == []
+
+
+# The examples of SPEC.md, section 4.6
+
+
+def op_ids(engine: SyncEngine) -> dict[object, bytes]:
+    """Return the last operation of each row, by key."""
+    return {one.row_pk["id"]: one.op_id for one in engine.operations()}
+
+
+def pairs(engine: SyncEngine) -> set[tuple[str, bytes, bytes, bytes]]:
+    found = engine.get_unresolved_conflicts()
+    return {(one.kind, one.local_op_id, one.remote_op_id, one.conflict_id) for one in found}
+
+
+def parked_pair(kind: str, local: bytes, remote: bytes) -> tuple[str, bytes, bytes, bytes]:
+    return kind, local, remote, sha256(b"parked" + local + remote).digest()[:16]
+
+
+def test_the_example_of_three_rows_with_one_address(make: MakeEngine) -> None:
+    a, b, c = (make(name, "CREATE TABLE t (id INTEGER PRIMARY KEY, mail UNIQUE)", ("t",)) for name in "abc")
+    for number, engine in enumerate((a, b, c), 1):
+        run(engine, f"INSERT INTO t VALUES ({number}, 'same')")
+    exchange(a, b, c)
+    ops = op_ids(a)
+    assert both(a, b) == both(b, c) == [(3, "same")]
+    assert pairs(a) == {parked_pair("unique", ops[3], ops[1]), parked_pair("unique", ops[3], ops[2])}
+
+    run(b, "UPDATE t SET mail = 'another'")
+    exchange(a, b, c)
+    assert both(a, b) == both(b, c) == [(2, "same"), (3, "another")]
+    assert pairs(c) == {parked_pair("unique", ops[2], ops[1])}
+
+
+def test_the_example_of_a_parent_that_went(make: MakeEngine) -> None:
+    a, b = family(make)
+    run(a, "INSERT INTO parents VALUES ('p', 1)")
+    exchange(a, b)
+    run(a, "DELETE FROM parents")
+    run(b, "INSERT INTO t VALUES ('c', 'p')")
+    exchange(a, b)
+    ops = op_ids(a)
+    assert both(a, b) == []
+    assert pairs(a) == pairs(b) == {parked_pair("foreign_key", ops["p"], ops["c"])}
+
+    run(a, "INSERT INTO parents VALUES ('p', 1)")
+    exchange(a, b)
+    assert both(a, b) == [("c", "p")]
+    assert pairs(a) == set()
+
+
+def test_the_example_of_a_parent_that_went_while_its_child_was_parked(make: MakeEngine) -> None:
+    a, b = with_parked_child(make, "ON DELETE CASCADE")
+    run(a, "DELETE FROM parents")
+    exchange(a, b)
+    ops = op_ids(a)
+    assert [op.kind for op in a.operations("parents")] == ["insert", "delete", "resolve-delete"]
+    assert both(a, b) == []
+    assert pairs(a) == pairs(b) == {parked_pair("foreign_key", ops["p"], ops["parked"])}
+
+    run(b, "INSERT INTO parents VALUES ('p', 1)")
+    exchange(a, b)
+    assert both(a, b) == [("parked", "p", "same")]
+    assert pairs(a) == set()

@@ -267,12 +267,14 @@ def _apply(database: Database, decided: Sequence[_Decided], registry: Registry) 
     ]
     known = registry.with_more(copies)  # a table may refer to itself
     table = decided[0].asked.table
+    beside = [(asked, _referring(asked, copy, known)) for asked, copy in both]
     keys = [tuple(one.dispute.row_pk.values()) for one in decided]
+    keys += [tuple(values[column.name] for column in table.key) for _, values in beside]
     before = parking.footing(database, table, keys)
-    if both:
+    if beside:
         with carrier.quiet(database, table):
-            for asked, copy in both:
-                _insert(database, asked, _referring(asked, copy, known))
+            for asked, values in beside:
+                _insert(database, asked, values)
     carrier.carry(database, copies)
     for one in decided:
         resolutions.append(database, one.asked.table, _adjusted(one, known))

@@ -28,6 +28,7 @@ from sqlite_sync import (
     importer,
     log,
     mapping,
+    parking,
     reconciler,
     resolver,
     settler,
@@ -110,9 +111,14 @@ class SyncEngine:
             raise StateError(msg)
         return self._device_id
 
-    def uninstall(self) -> None:
-        """Remove everything of ours from the file. The history is gone then, and so is what no peer has yet."""
+    def uninstall(self, *, discard_parked: bool = False) -> None:
+        """Remove everything of ours from the file. The history is gone then, and so is what no peer has yet.
+
+        ConflictError where rows are parked, whose values stand in the log alone, unless these may be lost.
+        """
         with self._changing():
+            if not discard_parked:
+                parking.require_none_parked(self._database)
             enroller.uninstall(self._database)
         self._device_id = None
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from sqlite_sync import app_triggers, catalog, conflicts, forks, hanging, log, references, versions
 from sqlite_sync.codec import Row
+from sqlite_sync.conflicts import Conflict
 from sqlite_sync.database import Database
-from sqlite_sync.errors import ConstraintError
+from sqlite_sync.errors import ConflictError, ConstraintError
 from sqlite_sync.hanging import Hanging
 from sqlite_sync.live_rows import LiveRow, LiveRows
 from sqlite_sync.log import Contexts
@@ -275,10 +276,9 @@ def require_footing(database: Database, before: Footing) -> None:
     new = parked_forks(database) - set(before.parked)
     if new:
         rows = [one for found in conflicts.by_fork(database, new).values() for one in found if one.is_parked]
-        named = ", ".join(f"{one.table_name} {dict(one.row_pk)} ({one.kind})" for one in rows[:_MOST_NAMED])
         msg = (
-            f"this resolution leaves no room for {named}{' and others' if len(rows) > _MOST_NAMED else ''}: change or "
-            "delete these rows first, or resolve otherwise; nothing was changed"
+            f"this resolution leaves no room for {_listed(rows)}: change or delete these rows first, or resolve "
+            "otherwise; nothing was changed"
         )
         raise ConstraintError(msg)
     for key, parent in orphans(database, before.table, before.keys) - set(before.orphans):
@@ -311,3 +311,19 @@ def in_the_way(database: Database, row: LiveRow) -> list[LiveRow]:
     found = [rows.named(row.table, image) for image in standing.in_the_way(row)]
     standing.close()
     return found
+
+
+def require_none_parked(database: Database) -> None:
+    """Refuse to remove the log while it alone has the values of rows, which were parked when last settled."""
+    parked = [one for one in conflicts.listed(database) if one.is_parked]
+    if parked:
+        msg = (
+            f"{database.path} has parked rows, which stand in no table and would be lost with the log: "
+            f"{_listed(parked)}. Resolve their conflicts first, or say that they may be discarded; nothing was changed"
+        )
+        raise ConflictError(msg)
+
+
+def _listed(parked: Sequence[Conflict]) -> str:
+    named = ", ".join(f"{one.table_name} {dict(one.row_pk)} ({one.kind})" for one in parked[:_MOST_NAMED])
+    return f"{named}{' and others' if len(parked) > _MOST_NAMED else ''}"

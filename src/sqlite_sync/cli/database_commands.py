@@ -236,10 +236,12 @@ def renew(*, database: Path, bundle_file: Path | None, as_json: bool) -> None:
 @click.command(epilog=examples("sqlite-sync uninstall notes.db", "sqlite-sync uninstall notes.db --yes"))
 @database_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def uninstall(*, database: Path, yes: bool) -> None:
+@click.option("--discard-parked", is_flag=True, help="Even if rows are parked, whose values only the log has.")
+def uninstall(*, database: Path, yes: bool, discard_parked: bool) -> None:
     """Remove sqlite-sync from a database; your tables stay.
 
-    The log goes, and with it what no other device has yet and every open conflict. It asks first.
+    The log goes, and with it what no other device has yet and every open conflict. It asks first. Rows that a
+    constraint keeps out of their table stand in the log alone: while there are any, it refuses, and names them.
     """
     with opened(database) as engine:
         if not yes:
@@ -247,5 +249,5 @@ def uninstall(*, database: Path, yes: bool) -> None:
             lost = f"{count(found.operations, 'operation')} and {count(found.open_conflicts, 'open conflict')}"
             say(f"This removes the log of {database}: {lost}. Your tables stay as they are.")
             click.confirm("Go on?", abort=True, err=True)
-        engine.uninstall()
+        engine.uninstall(discard_parked=discard_parked)
     click.echo(printable(f"{database}: sqlite-sync is removed"))
