@@ -29,8 +29,9 @@ def test_the_outer_statements_conflict_clause_drops_and_overwrites_no_operation(
         ("t (u) WHERE x = 1", "a"),
         ("t (u COLLATE NOCASE)", "A"),
         ("t (substr(u, 1) COLLATE NOCASE)", "A"),
-        ("t (u, x)", "a"),
+        ("t (x, u)", "a"),
         ("t (g)", "A"),
+        ("t (g || '')", "A"),
     ],
 )
 @pytest.mark.parametrize("recursive", ["ON", "OFF"])
@@ -41,6 +42,7 @@ def test_replace_displaces_through_any_unique_index_and_is_captured_once(
     a, b = (make(name, f"{schema}; CREATE UNIQUE INDEX i ON {index}", ("t",)) for name in "ab")
     a.connection.execute(f"PRAGMA recursive_triggers = {recursive}")
     a.connection.execute("INSERT INTO t VALUES ('1', 'a', 1), ('2', 'b', 1), ('3', 'c', 1)")
+    assert a.connection.execute("SELECT count(*) FROM sync_notes_1").fetchone() == (0,)  # none was in another's way
     a.connection.execute("REPLACE INTO t VALUES ('4', ?, 1)", (taken,))
     a.connection.execute("UPDATE OR REPLACE t SET u = 'b' WHERE id = '3'")
     send(a, b)
