@@ -80,6 +80,24 @@ def test_a_note_outlives_another_one_that_an_applications_trigger_makes_meanwhil
     assert a.reconcile() == 0
 
 
+def test_what_a_lost_bundle_carried_is_sent_again_until_the_peer_says_that_it_has_it(make: MakeEngine) -> None:
+    a, b = (make(name, UNIQUE, ("t",)) for name in "ab")
+    for i in range(3):
+        a.connection.execute("INSERT INTO t VALUES (?, ?, 0)", (str(i), i))
+        lost = a.generate_bundle(b.device_id, a.path.with_suffix(".lost"))
+        assert lost is not None
+        lost.unlink()
+    send(a, b)
+
+    assert rows(a, "t") == rows(b, "t")
+    assert len(rows(b, "t")) == 3
+    word = b.generate_bundle(a.device_id, b.path.with_suffix(".bundle"), acknowledge=True)
+    assert word is not None
+    assert send(a, b) is not None  # b has it, but has not said so
+    a.import_bundle(word)
+    assert send(a, b) is None
+
+
 def test_a_row_that_is_born_again_does_not_take_in_late_edits_of_the_old_one(make: MakeEngine) -> None:
     a, b = (make(name, UNIQUE, ("t",)) for name in "ab")
     a.connection.execute("INSERT INTO t VALUES ('1', 'old', 'old')")
