@@ -29,8 +29,9 @@ def test_the_outer_statements_conflict_clause_drops_and_overwrites_no_operation(
         ("t (u) WHERE x = 1", "a"),
         ("t (u COLLATE NOCASE)", "A"),
         ("t (substr(u, 1) COLLATE NOCASE)", "A"),
-        ("t (u, x)", "a"),
+        ("t (x, u)", "a"),
         ("t (g)", "A"),
+        ("t (g || '')", "A"),
     ],
 )
 @pytest.mark.parametrize("recursive", ["ON", "OFF"])
@@ -41,6 +42,7 @@ def test_replace_displaces_through_any_unique_index_and_is_captured_once(
     a, b = (make(name, f"{schema}; CREATE UNIQUE INDEX i ON {index}", ("t",)) for name in "ab")
     a.connection.execute(f"PRAGMA recursive_triggers = {recursive}")
     a.connection.execute("INSERT INTO t VALUES ('1', 'a', 1), ('2', 'b', 1), ('3', 'c', 1)")
+    assert a.connection.execute("SELECT count(*) FROM sync_notes_1").fetchone() == (0,)  # none was in another's way
     a.connection.execute("REPLACE INTO t VALUES ('4', ?, 1)", (taken,))
     a.connection.execute("UPDATE OR REPLACE t SET u = 'b' WHERE id = '3'")
     send(a, b)
@@ -76,6 +78,24 @@ def test_a_note_outlives_another_one_that_an_applications_trigger_makes_meanwhil
     assert [row[0][1] for row in rows(a, "t")] == ["3", "3+"]
     assert rows(a, "t") == rows(b, "t")
     assert a.reconcile() == 0
+
+
+def test_what_a_lost_bundle_carried_is_sent_again_until_the_peer_says_that_it_has_it(make: MakeEngine) -> None:
+    a, b = (make(name, UNIQUE, ("t",)) for name in "ab")
+    for i in range(3):
+        a.connection.execute("INSERT INTO t VALUES (?, ?, 0)", (str(i), i))
+        lost = a.generate_bundle(b.device_id, a.path.with_suffix(".lost"))
+        assert lost is not None
+        lost.unlink()
+    send(a, b)
+
+    assert rows(a, "t") == rows(b, "t")
+    assert len(rows(b, "t")) == 3
+    word = b.generate_bundle(a.device_id, b.path.with_suffix(".bundle"), acknowledge=True)
+    assert word is not None
+    assert send(a, b) is not None  # b has it, but has not said so
+    a.import_bundle(word)
+    assert send(a, b) is None
 
 
 def test_a_row_that_is_born_again_does_not_take_in_late_edits_of_the_old_one(make: MakeEngine) -> None:

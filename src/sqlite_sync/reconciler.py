@@ -167,25 +167,25 @@ def compare(database: Database, table: Table) -> int:
     replayed = f"temp.sync_replay_{table.number} AS s"
     same = " AND ".join(f"t.{c.keyed} = s.k{i}" for i, c in enumerate(table.key))
     new, olds = commas(c.new for c in table.columns), commas(c.old for c in table.columns)
-    values = commas(f"s.c{i}" for i in range(len(table.columns)))
     into = "INSERT INTO temp.sync_difference"
-    database.execute(
-        f"{into} (kind, {new}) SELECT {Kind.DELETE:d}, {values} FROM {replayed} WHERE NOT EXISTS "
-        f"(SELECT 1 FROM {table.sql} AS t WHERE {same})"
-    )
+    is_gone = f"t.{table.key[0].sql} IS NULL"
     differs = " OR ".join(_differs(i, c) for i, c in enumerate(table.columns))
-    updated = [*(_updated(i, c) for i, c in enumerate(table.columns))]
-    before = [f"CASE WHEN {_differs(i, c)} THEN s.c{i} END" for i, c in enumerate(table.columns)]
+    updated = [f"iif({is_gone}, s.c{i}, {_updated(i, c)})" for i, c in enumerate(table.columns)]
+    before = [f"CASE WHEN {_differs(i, c)} AND NOT {is_gone} THEN s.c{i} END" for i, c in enumerate(table.columns)]
     database.execute(
-        f"{into} (kind, {new}, {olds}) SELECT {Kind.UPDATE:d}, {commas(updated)}, {commas(before)} "
-        f"FROM {replayed} CROSS JOIN {table.sql} AS t ON {same} "
-        f"WHERE {differs}"
+        f"{into} (kind, {new}, {olds}) SELECT iif({is_gone}, {Kind.DELETE:d}, {Kind.UPDATE:d}), "
+        f"{commas(updated)}, {commas(before)} FROM {replayed} LEFT JOIN {table.sql} AS t ON {same} "
+        f"WHERE {is_gone} OR {differs} ORDER BY 1 DESC"  # deletes first
     )
-    database.execute(
-        f"{into} (kind, {new}) SELECT {Kind.INSERT:d}, {commas(f't.{c.sql}' for c in table.columns)} "
-        f"FROM {table.sql} AS t "
-        f"WHERE NOT EXISTS (SELECT 1 FROM {replayed} WHERE {same})"
-    )
+    gone = f"SELECT count(*) FROM temp.sync_difference WHERE kind = {Kind.DELETE:d}"
+    if database.one(
+        f"SELECT (SELECT count(*) FROM {table.sql}) > (SELECT count(*) FROM {replayed}) - ({gone})"
+    ):  # else each row of the table has met its own in the replay
+        database.execute(
+            f"{into} (kind, {new}) SELECT {Kind.INSERT:d}, {commas(f't.{c.sql}' for c in table.columns)} "
+            f"FROM {table.sql} AS t "
+            f"WHERE NOT EXISTS (SELECT 1 FROM {replayed} WHERE {same})"
+        )
     count: int = database.one("SELECT count(*) FROM temp.sync_difference")
     return count
 
