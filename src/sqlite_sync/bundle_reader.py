@@ -20,11 +20,13 @@ from sqlite_sync.errors import BundleError
 from sqlite_sync.operation import ID_BYTES, MAX_STRATEGY_CHARACTERS, ORDINAL_SHIFT, Kind
 from sqlite_sync.tables import MAX_COLUMNS, fold, is_ours
 
+_ENCODING_AT, _UTF_8 = 56, b"\0\0\0\1"  # in the header of a SQLite file
 _MAX_ORDINAL = (1 << 22) - 1
 _ATTRIBUTED = (
     f"(b.kind < {Kind.RESOLVE:d} OR b.o0 IS NULL "
     f"OR typeof(b.o0) = 'text' AND length(b.o0) BETWEEN 1 AND {MAX_STRATEGY_CHARACTERS})"
 )
+_FOREIGN_SCHEMA = "its schema is not that of a bundle"
 _MOST_AHEAD_MS = 100 * 366 * 86_400_000  # what is further ahead would drag every clock along, for ever
 
 
@@ -133,7 +135,9 @@ class _Check:
             msg = f"{self._path} has bundle format {version}, this version reads {FORMAT}: use a newer sqlite-sync-core"
             raise BundleError(msg)
         self.require(version == FORMAT, f"it has bundle format {version}")
-        self.require(self._all("PRAGMA encoding") == [("UTF-8",)], "it is not in UTF-8")
+        with self._copy.open("rb") as file:  # SQLite reads an unknown encoding as UTF-8, and then will not attach it
+            file.seek(_ENCODING_AT)
+            self.require(file.read(4) == _UTF_8, "it is not in UTF-8")
 
     def pages(self) -> None:
         self.require(self._all("PRAGMA quick_check(1)") == [("ok",)], "its pages are damaged")
@@ -141,9 +145,8 @@ class _Check:
         self.require(count * size == self._copy.stat().st_size, "something stands after its last page")
 
     def header(self) -> Header:
-        known = {name for kind, name, _ in bundle.fixed_schema() if kind == "table"}
-        found = {name for name, kind in self._all("SELECT name, type FROM sqlite_schema") if kind == "table"}
-        self.require(known <= found, "tables are missing")
+        found = set(self._all("SELECT type, name, sql FROM sqlite_schema"))
+        self.require(found >= set(bundle.fixed_schema()), _FOREIGN_SCHEMA)  # else it is read from who knows what
         rows = self._all("SELECT bundle_id, source_device_id, peer_device_id, created_at_ms FROM bundle LIMIT 2")
         self.require(len(rows) == 1, "it has not one header")
         bundle_id, source, peer, created_at_ms = rows[0]
@@ -209,7 +212,7 @@ class _Check:
         found = self._all("SELECT type, name, sql FROM sqlite_schema")
         parts = [("table", part.name, part.sql) for part in self._parts(header)]
         wanted = {*bundle.fixed_schema(), *parts}
-        self.require(len(found) == len(wanted) and set(found) == wanted, "its schema is not that of a bundle")
+        self.require(len(found) == len(wanted) and set(found) == wanted, _FOREIGN_SCHEMA)
 
     def rows(self, header: Header) -> None:
         ordinals = {device.ordinal for device in header.devices}

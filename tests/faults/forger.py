@@ -11,6 +11,8 @@ from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 
+from sqlite_sync import bundle
+
 APPLICATION_ID = 0x53594E43
 TRAILER_BYTES = 56
 HLC = 1_700_000_000_000 << 16
@@ -23,16 +25,10 @@ CREATE TABLE tree (id TEXT PRIMARY KEY, parent TEXT REFERENCES tree);
 Table = tuple[object, Sequence[tuple[object, int]]]
 
 
-def sealed(database: bytes, magic: bytes | None = None) -> bytes:
+def sealed(database: bytes) -> bytes:
     """Put a trailer behind a database."""
-    head = (magic or _magic()) + len(database).to_bytes(8, "big")
+    head = bundle.MAGIC + len(database).to_bytes(8, "big")
     return database + head + sha256(database + head).digest()
-
-
-def _magic() -> bytes:
-    from sqlite_sync.bundle import MAGIC  # noqa: PLC0415 - the one thing that a new format changes
-
-    return MAGIC
 
 
 @dataclass(frozen=True)
@@ -73,12 +69,10 @@ class Forgery:
     ids: dict[int, bytes] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        from sqlite_sync.bundle import FORMAT  # noqa: PLC0415 - see above
-
         path.unlink(missing_ok=True)
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute(f"PRAGMA user_version = {bundle.FORMAT}")
             connection.executescript(files("sqlite_sync").joinpath("bundle.sql").read_text())
             connection.execute("BEGIN")
             self._fill(connection)
