@@ -79,7 +79,10 @@ def _table(chance: Random, name: str, made: Sequence[Made]) -> tuple[Made, list[
             parent = chance.choice(candidates)
             kind = parent.key_type.split()[1]
             target = chance.choice(["", f" ({parent.key})"])
-            columns.append(f"r{number} {kind} REFERENCES {parent.name}{target}{chance.choice(ACTIONS)}")
+            action = chance.choice(ACTIONS)
+            if parent.name == name:  # SPEC.md, section 14: rows that refer to themselves
+                action = action.partition(" ON UPDATE")[0]
+            columns.append(f"r{number} {kind} REFERENCES {parent.name}{target}{action}")
     options = ["STRICT"] if is_strict else []
     if "INTEGER PRIMARY KEY" not in key_sql and seldom(chance):
         options.append("WITHOUT ROWID")
