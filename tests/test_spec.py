@@ -30,7 +30,10 @@ def rules() -> Iterator[str]:
 
 
 def rows() -> dict[str, list[str]]:
-    return {rule: re.findall(r"`([^`]+)`", cell) for rule, cell in re.findall(r"^\| (\d[^|]*) \| (.*) \|$", TABLE, re.M)}
+    return {
+        rule: re.findall(r"`([^`]+)`", cell)
+        for rule, cell in re.findall(r"^\| (\d[^|]*) \| (.*) \|$", TABLE, re.MULTILINE)
+    }
 
 
 @cache

@@ -87,7 +87,9 @@ class Report:
     def summary(self) -> list[str]:
         """Say in the end what holds and what was left out."""
         by_result = {
-            result: [finding.number or MACHINE.lower() for finding in self.findings.values() if finding.result == result]
+            result: [
+                finding.number or MACHINE.lower() for finding in self.findings.values() if finding.result == result
+            ]
             for result in (HOLDS, HOLDS_PARTLY, IS_BROKEN, NOT_CHECKED)
         }
         counted = "; ".join(f"{result}: {', '.join(map(str, names)) or 'none'}" for result, names in by_result.items())
