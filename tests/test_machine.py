@@ -26,6 +26,8 @@ CREATE TABLE orders (no TEXT PRIMARY KEY, person TEXT NOT NULL REFERENCES people
 CREATE TABLE nameless (a, b);
 CREATE VIRTUAL TABLE words USING fts5 (name);
 CREATE TABLE impossible (id TEXT PRIMARY KEY, x CHECK (x = 'a' AND x = 'b') NOT NULL);
+CREATE TABLE slugs (slug);
+CREATE TRIGGER slug AFTER UPDATE ON people BEGIN INSERT INTO slugs VALUES (slug(NEW.name)); END;
 INSERT INTO people VALUES ('p', 'Ann', 'ann@example.org', 'open');
 """
 
@@ -71,6 +73,7 @@ def test_what_cannot_be_synced_is_named_with_the_reason(schema: Path, tmp_path: 
     assert "not synced: words: words is a virtual table" in done.stdout
     assert "only rows that are there are written: impossible: CHECK constraint failed" in done.stdout
     assert "stand-in: collation unicase" in done.stdout
+    assert "stand-in: function slug()" in done.stdout
     found = json.loads(report.read_text())
     assert found["ok"]
     assert found["promises"] == []

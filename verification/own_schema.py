@@ -58,6 +58,7 @@ class _Builder:
             try:
                 with closing(self.connect()) as connection:
                     fill(connection)
+                    _compile(connection)
             except sqlite3.Error as error:
                 missing = _NO_FUNCTION.search(str(error))
                 if missing is None or missing[1] in self.functions:
@@ -69,6 +70,22 @@ class _Builder:
                 )
             else:
                 return
+
+
+def _compile(connection: sqlite3.Connection) -> None:
+    """Let SQLite compile what may fire or be checked in a write, so that a function which is missing shows now."""
+    tables = connection.execute(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+    ).fetchall()
+    for (name,) in tables:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({quote(name)})")]
+        update = ", ".join(f"{quote(column)} = {quote(column)}" for column in columns)
+        for verb in ("INSERT INTO {} DEFAULT VALUES", f"UPDATE {{}} SET {update}", "DELETE FROM {}"):
+            try:
+                connection.execute(f"EXPLAIN {verb.format(quote(name))}").fetchall()
+            except sqlite3.OperationalError as error:
+                if _NO_FUNCTION.search(str(error)):
+                    raise
 
 
 def from_script(path: Path, folder: Path) -> Subject:

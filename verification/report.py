@@ -122,7 +122,8 @@ def lines(finding: Finding) -> str:
     if finding.problem:
         found += _indented(finding.problem, "    broken: ")
     if finding.example:
-        found += [f"    shortest example (seed {finding.seeds[-1]}):" if finding.seeds else "    shortest example:"]
+        found += [f"    found from seed {finding.seeds[-1]}"] if len(finding.seeds) > 1 else []
+        found += ["    shortest example:"]
         found += [textwrap.indent(finding.example, "        " if finding.number is not None else "")]
     return "\n".join(found)
 
