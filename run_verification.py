@@ -4,7 +4,7 @@
     python run_verification.py --minutes 10         # a long search, with new examples in each round
     python run_verification.py --database app.db    # on your own schema; the file is only read
     python run_verification.py --schema app.sql     # the same, from SQL
-    python run_verification.py --only 7,machine --seed 3
+    python run_verification.py --only machine       # the machine on schemas that are drawn
 
 Exit code 0: every promise that was checked holds. 1: one is broken, and the shortest example is printed. 2: wrong
 usage. docs/verification.md explains each check.
@@ -33,7 +33,17 @@ try:
     from hypothesis.configuration import set_hypothesis_home_dir
     from verification import copies, crashes, forgeries, histories, logs, machine, own_schema, transport
     from verification.fitting import Fitting, fit
-    from verification.report import HOLDS, HOLDS_PARTLY, IS_BROKEN, MACHINE, NOT_CHECKED, Finding, Promise, Report, lines
+    from verification.report import (
+        HOLDS,
+        HOLDS_PARTLY,
+        IS_BROKEN,
+        MACHINE,
+        NOT_CHECKED,
+        Finding,
+        Promise,
+        Report,
+        lines,
+    )
     from verification.search import BrokenError, CounterexampleError, Search
 except ModuleNotFoundError as error:
     sys.exit(f"{error}: run_verification.py needs the development extras: pip install -e '.[dev]'")
@@ -89,7 +99,7 @@ def _search(
 ) -> None:
     """Run each check once; with `--minutes`, again and again from other seeds until the time is over."""
     until = monotonic() + 60 * options.minutes
-    wanted = [None] if fitting else options.only or [*promises, None]
+    wanted: list[int | None] = [None] if fitting else options.only or [*promises]
     seed = options.seed
     while True:
         for number in wanted:
@@ -102,7 +112,9 @@ def _search(
         if monotonic() >= until or all(report.findings[number].result == IS_BROKEN for number in wanted):
             break
         left = max(until - monotonic(), 0)
-        sys.stderr.write(f"seed {seed}: {'something is broken' if report.is_broken else 'all hold'}, {left:.0f} s left\n")
+        sys.stderr.write(
+            f"seed {seed}: {'something is broken' if report.is_broken else 'all hold'}, {left:.0f} s left\n"
+        )
         seed += 1
     if options.minutes:
         _tell(options, *(lines(finding) for finding in report.findings.values()))
@@ -113,7 +125,9 @@ def check(promise: Promise, search: Search) -> Finding:
     if promise.number not in CHECKS:
         return Finding(promise.number, promise.name, promise.state, NOT_CHECKED, {}, 0.0)
     whole = HOLDS if promise.state == "kept" else HOLDS_PARTLY
-    return _checked(Finding(promise.number, promise.name, promise.state, whole, {}, 0.0), CHECKS[promise.number], search)
+    return _checked(
+        Finding(promise.number, promise.name, promise.state, whole, {}, 0.0), CHECKS[promise.number], search
+    )
 
 
 def check_machine(fitting: Fitting | None, search: Search) -> Finding:
@@ -129,9 +143,8 @@ def _checked(finding: Finding, attack: Check, search: Search) -> Finding:
         attack(search)
     except CounterexampleError as found:
         problem = _problem(found.cause)
-        example = "\n".join(getattr(found.cause, "__notes__", ())) or pprint.pformat(
-            dict(found.inputs), width=112, sort_dicts=False
-        )
+        scripts = [note for note in getattr(found.cause, "__notes__", ()) if note.startswith("#!")]
+        example = scripts[0] if scripts else pprint.pformat(dict(found.inputs), width=112, sort_dicts=False)
     except Exception as found:  # noqa: BLE001  # whatever stops a check, its promise is not known to hold
         problem = _problem(found)
     return Finding(
@@ -181,9 +194,14 @@ def _opening(report: Report, options: argparse.Namespace, promises: Mapping[int,
     if not report.schema:
         return [f"{len(promises)} promises (SPEC.md, section 2), {how_long}, seed {options.seed}\n"]
     schema = report.schema
-    found = [f"{schema['source']}: the machine works on copies, and only reads the file. {how_long}, seed {options.seed}"]
+    found = [
+        f"{schema['source']}: the machine works on copies, and only reads the file. {how_long}, seed {options.seed}"
+    ]
     found += textwrap.wrap(f"synced: {', '.join(schema['synced'])}", 120, subsequent_indent="    ")  # type: ignore[arg-type]
-    for what, title in [("not_synced", "not synced"), ("only_rows_that_are_there", "only rows that are there are written")]:
+    for what, title in [
+        ("not_synced", "not synced"),
+        ("only_rows_that_are_there", "only rows that are there are written"),
+    ]:
         reasons: Mapping[str, str] = schema[what]  # type: ignore[assignment]
         found += [f"{title}: {name}: {reason}" for name, reason in reasons.items()]
     found += [f"stand-in: {note}" for note in schema["stand_ins"]]  # type: ignore[attr-defined]
@@ -235,9 +253,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", type=_numbers, default=[], metavar="N,N", help="these promises only, or `machine`")
     own = parser.add_mutually_exclusive_group()
     own.add_argument("--schema", type=Path, metavar="FILE", help="run the machine on the schema that this SQL makes")
-    own.add_argument("--database", type=Path, metavar="FILE", help="run the machine on this database's schema, on copies")
+    own.add_argument(
+        "--database", type=Path, metavar="FILE", help="run the machine on this database's schema, on copies"
+    )
     parser.add_argument(
-        "--json", nargs="?", const="-", metavar="FILE", help="write a JSON report; print it, and nothing else, without FILE"
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write a JSON report; print it, and nothing else, without FILE",
     )
     parser.add_argument(
         "--no-shrink", dest="shrink", action="store_false", help="print the first example, not the shortest"

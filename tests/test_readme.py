@@ -80,7 +80,10 @@ def test_both_commands_set_up_alike() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "SPEC.md", "CHANGELOG.md", "docs/command-line.md", "docs/verification.md", "docs/worked-example.md"],
+    [
+        *("README.md", "SPEC.md", "CHANGELOG.md", "docs/command-line.md", "docs/verification.md"),
+        *("docs/rules-and-tests.md", "docs/worked-example.md"),
+    ],
 )
 def test_every_link_into_the_repository_leads_somewhere(document: str) -> None:
     path = HOUSE / document

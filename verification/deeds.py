@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -25,8 +24,8 @@ from sqlite_sync import (
 from verification.compare import difference, dump, plain
 from verification.fitting import literal, often, seldom
 from verification.fleet import Device, Fleet, Parcel, has_column
-from verification.naming import Image, RowName
-from verification.oracle import look
+from verification.naming import Image, RowName, is_same, row_of
+from verification.oracle import look, unchanged
 from verification.phrases import Writer
 from verification.search import fail, require
 from verification.subject import quote
@@ -49,16 +48,6 @@ ATTACKS = [
 ]
 
 Deed = Callable[[Fleet, Device, Random], None]
-
-
-@contextmanager
-def unchanged(fleet: Fleet, device: Device, promise: str, what: str) -> Iterator[None]:
-    """Require that a device's file is the same after this as before, ours and theirs."""
-    before = dump(device.path, fleet.subject.connect)
-    yield
-    changed = difference(before, dump(device.path, fleet.subject.connect))
-    require(not changed, f"{what}, and yet device {device.number} changed: {changed}")
-    fleet.tried[promise] += 1
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -94,8 +83,6 @@ def run(fleet: Fleet, connection: sqlite3.Connection, statements: Sequence[str])
 def _require_replay(
     fleet: Fleet, device: Device, before: dict[str, dict[RowName, Image]], news: Sequence[Operation]
 ) -> None:
-    from verification.naming import is_same, row_of  # noqa: PLC0415
-
     for operation in news:
         rows, name = before[operation.table_name], row_of(fleet.subject, operation)
         if operation.kind == "insert":
@@ -140,7 +127,10 @@ def attack(fleet: Fleet, device: Device, chance: Random) -> None:
     """Try to change the log from a plain connection."""
     if not sum(device.clock.values()):
         return
-    with unchanged(fleet, device, "1 attacks refused", "the log was attacked"), plain(device.path, fleet.subject.connect) as program:
+    with (
+        unchanged(fleet, device, "1 attacks refused", "the log was attacked"),
+        plain(device.path, fleet.subject.connect) as program,
+    ):
         statement = chance.choice(ATTACKS)
         try:
             program.execute(statement)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 
@@ -28,22 +27,21 @@ DATES: list[object] = ["2024-02-29", "2024-02-29 12:00:00", "1999-12-31 23:59:59
 Row = dict[str, object]
 
 
+OF_TYPES: list[tuple[tuple[str, ...], list[object]]] = [  # the first that the declared type contains
+    (("BOOL",), [0, 1]),
+    (("DATE", "TIME"), DATES),
+    (("INT",), INTEGERS),
+    (("CHAR", "CLOB", "TEXT"), TEXTS),
+    (("BLOB",), BLOBS),
+    (("REAL", "FLOA", "DOUB"), REALS),
+]
+ANYTHING: list[object] = [*INTEGERS[:3], *REALS[2:4], *TEXTS[:4], BLOBS[2], "1"]
+
+
 def of_type(declared: str) -> list[object]:
     """Return values for a declared type, by SQLite's rules for affinities, and by what people mean."""
     words = declared.upper()
-    if "BOOL" in words:
-        return [0, 1]
-    if "DATE" in words or "TIME" in words:
-        return DATES
-    if "INT" in words:
-        return INTEGERS
-    if any(word in words for word in ("CHAR", "CLOB", "TEXT")):
-        return TEXTS
-    if "BLOB" in words:
-        return BLOBS
-    if any(word in words for word in ("REAL", "FLOA", "DOUB")):
-        return REALS
-    return [*INTEGERS[:3], *REALS[2:4], *TEXTS[:4], BLOBS[2], "1"]
+    return next((values for parts, values in OF_TYPES if any(part in words for part in parts)), ANYTHING)
 
 
 def literals(sql: str) -> list[object]:
@@ -171,26 +169,41 @@ def _link(fitting: Fitting, table: Table) -> None:
 
 
 def _probe(fitting: Fitting, connection: sqlite3.Connection, table: Table) -> None:
-    """Keep rows that the table accepts, one at a time."""
+    """Keep rows that the table accepts, each alone; then such a row with every other value that a column accepts."""
     chance = Random(table.name)  # noqa: S311  # the same rows in every run
-    complaint = ""
+    rows, complaint = fitting.rows[table.name], ""
     for _ in range(ROWS_TRIED):
-        if len(fitting.rows[table.name]) >= ROWS_WANTED + SAMPLES // 2:
+        if len(rows) >= ROWS_WANTED:
             break
         row = fitting.row(table, chance)
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        connection.execute("BEGIN")
-        try:
-            connection.execute(insert(table.name, row))
-        except sqlite3.Error as error:
-            complaint = str(error)
-        else:
-            fitting.rows[table.name].append(row)
-    with suppress(sqlite3.Error):
-        connection.execute("ROLLBACK")
-    if not fitting.rows[table.name]:
+        refusal = _refusal(connection, table, row)
+        complaint = refusal or complaint
+        if refusal is None:
+            rows.append(row)
+    if not rows:
         fitting.complaints[table.name] = complaint
+        return
+    for name in table.payload:
+        for value in fitting.pools[table.name, name]:
+            varied = {**chance.choice(rows), name: value}
+            for key in table.key:
+                varied[key] = chance.choice(fitting.pools[table.name, key])
+            if _refusal(connection, table, varied) is None:
+                rows.append(varied)
+
+
+def _refusal(connection: sqlite3.Connection, table: Table, row: Row) -> str | None:
+    """Try to insert a row, and undo it; say why it was refused."""
+    connection.execute("BEGIN")
+    try:
+        connection.execute(insert(table.name, row))
+    except sqlite3.Error as error:
+        return str(error)
+    else:
+        return None
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def insert(table: str, row: Row, verb: str = "INSERT") -> str:
@@ -205,18 +218,19 @@ def literal(value: object) -> str:
     """Render a value as SQL, exactly."""
     match value:
         case None:
-            return "NULL"
-        case bool() | int():
-            return str(int(value))
+            found = "NULL"
+        case int():
+            found = str(int(value))
         case float():
-            return repr(value).replace("inf", "9e999")
+            found = repr(value).replace("inf", "9e999")
         case RawText():
-            return f"CAST(x'{bytes(value).hex()}' AS TEXT)"
+            found = f"CAST(x'{bytes(value).hex()}' AS TEXT)"
         case bytes():
-            return f"x'{value.hex()}'"
-        case str() if "\x00" not in value:
-            return "'" + value.replace("'", "''") + "'"
+            found = f"x'{value.hex()}'"
         case str():
-            return f"CAST(x'{value.encode().hex()}' AS TEXT)"
-    msg = f"no value of SQLite's: {value!r}"
-    raise TypeError(msg)
+            quoted = value.replace("'", "''")
+            found = f"CAST(x'{value.encode().hex()}' AS TEXT)" if "\x00" in value else f"'{quoted}'"
+        case _:
+            msg = f"no value of SQLite's: {value!r}"
+            raise TypeError(msg)
+    return found

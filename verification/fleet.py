@@ -229,7 +229,9 @@ class Fleet:
         later = self._later(operation)
 
         def said(values: Mapping[str, object]) -> dict[str, object]:
-            return {name: value for name, value in values.items() if name not in later or value not in (None, later[name])}
+            return {
+                name: value for name, value in values.items() if name not in later or value not in (None, later[name])
+            }
 
         return spelled(replace(operation, new=said(operation.new), old=said(operation.old)))  # type: ignore[arg-type]
 

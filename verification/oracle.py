@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import model
 from model import Clash, Constraints, Row
 from sqlite_sync import Conflict
-from verification.compare import plain
+from verification.compare import difference, dump, plain
 from verification.fleet import Device, Fleet, has_column, stored_context
 from verification.naming import Image, RowName, is_same, row_name
 from verification.search import require
@@ -50,6 +51,16 @@ class Rules(Constraints):
         return row_name(self.subject, reference.parent, values)
 
 
+@contextmanager
+def unchanged(fleet: Fleet, device: Device, promise: str, what: str) -> Iterator[None]:
+    """Require that a device's file is the same after this as before, ours and theirs."""
+    before = dump(device.path, fleet.subject.connect)
+    yield
+    changed = difference(before, dump(device.path, fleet.subject.connect))
+    require(not changed, f"{what}, and yet device {device.number} changed: {changed}")
+    fleet.tried[promise] += 1
+
+
 def look(fleet: Fleet, device: Device, *, is_mixed: bool = False) -> list[Conflict]:
     """Settle a device, and compare its conflicts and tables with the model's."""
     found = device.engine.get_unresolved_conflicts()
@@ -68,9 +79,7 @@ def look(fleet: Fleet, device: Device, *, is_mixed: bool = False) -> list[Confli
     return found
 
 
-def _require_conflicts(
-    fleet: Fleet, device: Device, rows: Mapping[RowName, Row], found: Sequence[Conflict]
-) -> None:
+def _require_conflicts(fleet: Fleet, device: Device, rows: Mapping[RowName, Row], found: Sequence[Conflict]) -> None:
     listed = {Clash(one.conflict_id, one.kind, one.local_op_id, one.remote_op_id) for one in found}
     expected = {clash for row in rows.values() for clash in row.conflicts}
     fleet.tried["4 conflicts"] += len(expected)
@@ -100,7 +109,9 @@ def _require_parked(
         fleet.tried["8 parkings judged"] += 1
         state = Rules.of(fleet.subject).state(rows)
         kinds = {clash.kind for row in rows.values() for clash in row.conflicts}
-        expected = {entry for entry in state.conflicts if entry[0] not in kinds and entry[0] in ("unique", "foreign_key")}
+        expected = {
+            entry for entry in state.conflicts if entry[0] not in kinds and entry[0] in ("unique", "foreign_key")
+        }
         listed = {(one.kind, *name, one.local_op_id, one.remote_op_id) for name, one in parked.items()}
         require(
             listed == expected,

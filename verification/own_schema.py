@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ _BUILT_IN = {"BINARY", "NOCASE", "RTRIM"}
 
 
 class UnusableError(Exception):
-    """This schema cannot be used; the message says why."""
+    """A schema that cannot be used; the message says why."""
 
 
 def _ignoring_case(one: str, other: str) -> int:
@@ -58,6 +58,7 @@ class _Builder:
             try:
                 with closing(self.connect()) as connection:
                     fill(connection)
+                    _compile(connection)
             except sqlite3.Error as error:
                 missing = _NO_FUNCTION.search(str(error))
                 if missing is None or missing[1] in self.functions:
@@ -69,6 +70,22 @@ class _Builder:
                 )
             else:
                 return
+
+
+def _compile(connection: sqlite3.Connection) -> None:
+    """Let SQLite compile what may fire or be checked in a write, so that a function which is missing shows now."""
+    tables = connection.execute(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+    ).fetchall()
+    for (name,) in tables:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({quote(name)})")]
+        update = ", ".join(f"{quote(column)} = {quote(column)}" for column in columns)
+        for verb in ("INSERT INTO {} DEFAULT VALUES", f"UPDATE {{}} SET {update}", "DELETE FROM {}"):
+            try:
+                connection.execute(f"EXPLAIN {verb.format(quote(name))}").fetchall()
+            except sqlite3.OperationalError as error:
+                if _NO_FUNCTION.search(str(error)):
+                    raise
 
 
 def from_script(path: Path, folder: Path) -> Subject:
@@ -149,21 +166,31 @@ def _samples(source: sqlite3.Connection, tables: Iterable[str]) -> dict[str, lis
         table: [row[1] for row in source.execute(f"PRAGMA table_xinfo({quote(table)})") if row[6] == 0]
         for table in tables
     }
-    for table in names:
-        found[table] = dict.fromkeys(_rows(source, table, names[table], f"LIMIT {ROWS}"))
+    for table, columns in names.items():
+        found[table] = dict.fromkeys(_rows(source, table, columns, f"LIMIT {ROWS}"))
     for _ in range(4):  # parents of parents
-        for table in names:
-            for reference in _references(source, table):
-                parent, pairs = reference
+        for table, columns in names.items():
+            images = [dict(zip(columns, row, strict=True)) for row in found[table]]
+            for parent, pairs in _references(source, table):
                 if parent in names and len(found[parent]) < MOST_ROWS:
-                    for row in list(found[table]):
-                        image = dict(zip(names[table], row, strict=True))
-                        conditions = " AND ".join(f"{quote(target)} IS ?" for _, target in pairs)
-                        values = [image[column] for column, _ in pairs if column in image]
-                        if len(values) == len(pairs) and None not in values:
-                            more = _rows(source, parent, names[parent], f"WHERE {conditions} LIMIT 1", values)
-                            found[parent] |= dict.fromkeys(more)
+                    for image in images:
+                        found[parent] |= dict.fromkeys(_parents(source, parent, names[parent], pairs, image))
     return {table: list(rows) for table, rows in found.items()}
+
+
+def _parents(
+    source: sqlite3.Connection,
+    parent: str,
+    names: Iterable[str],
+    pairs: Sequence[tuple[str, str]],
+    image: Mapping[str, object],
+) -> list[tuple[object, ...]]:
+    """Read the row that a row refers to."""
+    values = [image.get(column) for column, _ in pairs]
+    if None in values:
+        return []
+    conditions = " AND ".join(f"{quote(target)} IS ?" for _, target in pairs)
+    return _rows(source, parent, names, f"WHERE {conditions} LIMIT 1", values)
 
 
 def _rows(

@@ -23,8 +23,10 @@ KEYS = [
     ("", "source TEXT COLLATE NOCASE, place, PRIMARY KEY (place, source)"),
 ]
 TYPES = ["TEXT", "INTEGER", "REAL", "BLOB", "NUMERIC", "TEXT COLLATE NOCASE"]
-ACTIONS = ["", "", " ON DELETE CASCADE", " ON DELETE SET NULL", " ON DELETE RESTRICT", " ON UPDATE CASCADE",
-           " ON DELETE CASCADE ON UPDATE CASCADE", " ON DELETE SET DEFAULT", " DEFERRABLE INITIALLY DEFERRED"]  # fmt: skip
+ACTIONS = [
+    *("", "", " ON DELETE CASCADE", " ON DELETE SET NULL", " ON DELETE RESTRICT", " ON UPDATE CASCADE"),
+    *(" ON DELETE CASCADE ON UPDATE CASCADE", " ON DELETE SET DEFAULT", " DEFERRABLE INITIALLY DEFERRED"),
+]
 ON_CONFLICT = ["", "", "", " ON CONFLICT REPLACE", " ON CONFLICT IGNORE", " ON CONFLICT FAIL", " ON CONFLICT ROLLBACK"]
 CHECKS = ["{0} IS NULL OR {0} < 3", "{0} <> 'b'", "typeof({0}) <> 'blob'", "length({0}) < 3 OR {0} IS NULL"]
 LATER = [("TEXT", None), ("INTEGER NOT NULL DEFAULT 7", 7), ("BLOB", None)]
@@ -52,9 +54,7 @@ def make(drawn: bytes, folder: Path) -> Subject:
     with closing(sqlite3.connect(template)) as connection:
         connection.executescript(";\n".join(statements))
         tables = tuple(read(connection, table.name) for table in made)
-    later = tuple(
-        Later(table.name, "later", *chance.choice(LATER)) for table in made if not seldom(chance)
-    )
+    later = tuple(Later(table.name, "later", *chance.choice(LATER)) for table in made if not seldom(chance))
     return Subject(template, tables, later)
 
 

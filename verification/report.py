@@ -87,7 +87,9 @@ class Report:
     def summary(self) -> list[str]:
         """Say in the end what holds and what was left out."""
         by_result = {
-            result: [finding.number or MACHINE.lower() for finding in self.findings.values() if finding.result == result]
+            result: [
+                finding.number or MACHINE.lower() for finding in self.findings.values() if finding.result == result
+            ]
             for result in (HOLDS, HOLDS_PARTLY, IS_BROKEN, NOT_CHECKED)
         }
         counted = "; ".join(f"{result}: {', '.join(map(str, names)) or 'none'}" for result, names in by_result.items())
@@ -120,7 +122,8 @@ def lines(finding: Finding) -> str:
     if finding.problem:
         found += _indented(finding.problem, "    broken: ")
     if finding.example:
-        found += [f"    shortest example (seed {finding.seeds[-1]}):" if finding.seeds else "    shortest example:"]
+        found += [f"    found from seed {finding.seeds[-1]}"] if len(finding.seeds) > 1 else []
+        found += ["    shortest example:"]
         found += [textwrap.indent(finding.example, "        " if finding.number is not None else "")]
     return "\n".join(found)
 

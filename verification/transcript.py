@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from verification.subject import Subject, quote
 
 HEAD = r"""#!/bin/sh
-# Each N.db is a device. Needs sqlite3, sqlite-sync (pip install 'sqlite-sync-core[cli]') and python3 in the PATH{needs}.
+# Each N.db is a device. Needs in the PATH sqlite3, sqlite-sync (pip install 'sqlite-sync-core[cli]'), python3{needs}.
 # It works in a new folder, whose name it prints, and shows in the end what each device holds.
 set -u
 cd "$(mktemp -d)" && pwd
