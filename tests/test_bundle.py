@@ -369,8 +369,8 @@ LIES = {
     "a table named by no text": "UPDATE tables SET name = CAST(x'ff' AS TEXT) WHERE table_no = 1",
     "a table twice": "UPDATE tables SET name = 'TODOS'",
     "a table that is not described": "DELETE FROM columns WHERE table_no = 1",
-    "columns of no table": "INSERT INTO columns VALUES (9, 0, 'id', 1)",
-    "columns of a table without a number": "INSERT INTO columns VALUES ('nine', 0, 'id', 1)",
+    "columns of no table": "INSERT INTO columns VALUES (9, 0, 'id', 1, NULL)",
+    "columns of a table without a number": "INSERT INTO columns VALUES ('nine', 0, 'id', 1, NULL)",
     "a table of number 0": "UPDATE tables SET table_no = 0 WHERE table_no = 1; UPDATE columns SET table_no = 0 WHERE table_no = 1",
     "a column without a name": "UPDATE columns SET name = '' WHERE position = 1",
     "a column named by a blob": "UPDATE columns SET name = x'00' WHERE position = 1",
@@ -382,10 +382,10 @@ LIES = {
     "a key with two firsts": "UPDATE columns SET key_place = 1",
     "a negative place in the key": "UPDATE columns SET key_place = -1 WHERE position = 1",
     "a place in the key that is a text": "UPDATE columns SET key_place = 'last' WHERE position = 1",
-    "one more column than there is": "INSERT INTO columns VALUES (1, 3, 'more', 0)",
+    "one more column than there is": "INSERT INTO columns VALUES (1, 3, 'more', 0, NULL)",
     "5,000 columns": """
         WITH RECURSIVE n(i) AS (VALUES (3) UNION ALL SELECT i + 1 FROM n WHERE i < 4999)
-        INSERT INTO columns SELECT 1, i, 'c' || i, 0 FROM n""",
+        INSERT INTO columns SELECT 1, i, 'c' || i, 0, NULL FROM n""",
     # the file
     "another table": "CREATE TABLE more (x)",
     "a view": "CREATE VIEW more AS SELECT * FROM operations_1",
@@ -615,7 +615,9 @@ def test_what_is_odd_and_held_is_refused_or_harmless_once_its_table_comes(
 
 def _wide(connection: sqlite3.Connection, prefix: str, columns: int) -> None:
     """Describe table 1 as one with many columns more, rightly."""
-    connection.executemany("INSERT INTO columns VALUES (1, ?, ?, 0)", [(i, f"{prefix}{i}") for i in range(3, columns)])
+    connection.executemany(
+        "INSERT INTO columns VALUES (1, ?, ?, 0, NULL)", [(i, f"{prefix}{i}") for i in range(3, columns)]
+    )
     pairs = ", ".join(f"v{i}, o{i}" for i in range(columns))
     kept = "op, kind, base, hlc, v0, o0, v1, o1, v2, o2"
     connection.execute("ALTER TABLE operations_1 RENAME TO narrow")

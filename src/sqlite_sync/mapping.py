@@ -74,7 +74,7 @@ def _disagreement(database: Database, entry: Entry, column: str, mapped: tuple[i
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user says of a table: its keys, mapped or natural (None: as a peer said, else natural), and references."""
+    """What the user says of a table: its keys, mapped or natural (None: as a peer says), and its references."""
 
     keys: str | None = None
     references: Mapping[str, str] = field(default_factory=dict)

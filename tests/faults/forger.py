@@ -89,7 +89,7 @@ class Forgery:
         for number, (name, columns) in enumerate(self.tables, start=1):
             connection.execute("INSERT INTO tables VALUES (?, ?)", (number, name))
             connection.executemany(
-                "INSERT INTO columns VALUES (?, ?, ?, ?)",
+                "INSERT INTO columns VALUES (?, ?, ?, ?, NULL)",
                 [(number, position, column, place) for position, (column, place) in enumerate(columns)],
             )
             width = len(columns)
