@@ -34,18 +34,32 @@ def operations(db: sqlite3.Connection) -> Iterator[Operation]:
     known = db.execute("SELECT ordinal, device_id, base_hlc FROM devices")
     devices = {ordinal: (device_id, base_hlc) for ordinal, device_id, base_hlc in known}
     for number, table in db.execute("SELECT table_no, name FROM tables").fetchall():
-        described = "SELECT name, key_place FROM columns WHERE table_no = ? ORDER BY position"
+        described = "SELECT name, key_place, mapped FROM columns WHERE table_no = ? ORDER BY position"
         columns = db.execute(described, (number,)).fetchall()
-        for op, hlc, *news in db.execute(f"SELECT * FROM inserts_{number}"):
-            values = {name: new for (name, _), new in zip(columns, news, strict=True)}
+        mapped = [i for i, (_, _, numbered) in enumerate(columns) if numbered is not None]
+        for op, hlc, *values_and_births in db.execute(f"SELECT * FROM inserts_{number}"):
+            news, born = values_and_births[: len(columns)], values_and_births[len(columns) :]
+            _name(devices, news, dict(zip(mapped, born, strict=True)))
+            values = {name: new for (name, _, _), new in zip(columns, news, strict=True)}
             yield *_author(devices, op, hlc), KINDS[0], table, values
-        for op, kind, _base, hlc, *pairs in db.execute(f"SELECT * FROM operations_{number}"):
+        for op, kind, _base, hlc, *values_and_births in db.execute(f"SELECT * FROM operations_{number}"):
+            pairs, born = values_and_births[: 2 * len(columns)], values_and_births[2 * len(columns) :]
+            news, olds = pairs[::2], pairs[1::2]
+            _name(devices, news, dict(zip(mapped, born[::2], strict=True)))
+            _name(devices, olds, dict(zip(mapped, born[1::2], strict=True)))
             values = {
                 name: new
-                for (name, place), new, old in zip(columns, pairs[::2], pairs[1::2], strict=True)
+                for (name, place, _), new, old in zip(columns, news, olds, strict=True)
                 if kind != 1 or place or (type(new), new) != (type(old), old)  # of an update: the key, and what changed
             }
             yield *_author(devices, op, hlc), KINDS[kind], table, values
+
+
+def _name(devices: dict[int, tuple[bytes, int]], values: list[object], born: dict[int, int | None]) -> None:
+    """Write a number of a mapped table as its birth: the number, and the device that counted it."""
+    for i, ordinal in born.items():
+        if ordinal is not None:
+            values[i] = f"{values[i]}@{devices[ordinal][0].hex()}"
 
 
 def _author(devices: dict[int, tuple[bytes, int]], op: int, hlc: int) -> tuple[int, bytes, int]:

@@ -901,3 +901,14 @@ def test_any_before_trigger_lets_sqlite_find_a_wrong_type_before_a_null() -> Non
         connection.execute("CREATE TRIGGER mine BEFORE INSERT ON t BEGIN SELECT 1; END")
         with pytest.raises(sqlite3.IntegrityError, match="cannot store TEXT"):
             connection.execute("INSERT OR IGNORE INTO t (a) VALUES (NULL)")
+
+
+def test_rows_that_one_statement_displaces_are_logged_with_ascending_clocks(make: MakeEngine) -> None:
+    engine = make("a", "CREATE TABLE t (id TEXT PRIMARY KEY, x UNIQUE, y UNIQUE, z UNIQUE)", ("t",))
+    for turn in range(20):
+        engine.connection.execute("INSERT INTO t VALUES ('1', 1, 1, 1), ('2', 2, 2, 2), ('3', 3, 3, 3)")
+        engine.connection.execute("INSERT OR REPLACE INTO t VALUES ('4', 1, 2, 3)")
+        engine.connection.execute("DELETE FROM t")
+        assert len(list(engine.operations())) == 8 * (turn + 1)
+    clocks = [hlc for (hlc,) in engine.connection.execute("SELECT hlc FROM sync_operations ORDER BY op")]
+    assert clocks == sorted(set(clocks))

@@ -46,9 +46,11 @@ NOTE_CANDIDATES = """\
     DELETE FROM sync_notes_{n} WHERE EXISTS (SELECT 1 FROM {table} AS t WHERE {noted} AND ({candidate}));
     INSERT INTO sync_notes_{n} ({columns}) SELECT {values} FROM {table} AS t WHERE {candidate};"""
 
+# {hlc} is computed once for all of them, with a random step below 4096: each next one is that far behind.
 LOG_DISPLACED = """\
     INSERT INTO sync_operations (table_no, kind, base, hlc, {columns})
-    SELECT {table_no}, {kind}, {base}, {hlc}, {columns} FROM sync_notes_{n} WHERE {gone};
+    SELECT {table_no}, {kind}, {base}, {hlc} + 4096 * (rowid - (SELECT min(rowid) FROM sync_notes_{n})), {columns}
+    FROM sync_notes_{n} WHERE {gone} ORDER BY rowid;
     DELETE FROM sync_notes_{n} WHERE {gone};"""
 
 # 0 where the row is parked: whoever writes it has no row in front of them.

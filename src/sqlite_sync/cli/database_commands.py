@@ -55,8 +55,22 @@ def init(*, database: Path, create: bool, as_json: bool) -> None:
 @database_argument
 @click.argument("tables", metavar="[TABLE...]", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="Every table that can be synced.")
+@click.option(
+    "--keys", type=click.Choice(["natural", "mapped"]), help="Mapped: each device has integer keys of its own."
+)
+@click.option(
+    "--reference", "references", metavar="COLUMN=TABLE", multiple=True, help="A column refers to a mapped table."
+)
 @json_option
-def enable(*, database: Path, tables: tuple[str, ...], is_all: bool, as_json: bool) -> None:
+def enable(  # noqa: PLR0913 - one for each option
+    *,
+    database: Path,
+    tables: tuple[str, ...],
+    is_all: bool,
+    keys: str | None,
+    references: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Begin to capture every change of these tables.
 
     Any program can go on writing to them. Rows that are there already are taken in as the baseline. With --all, tables
@@ -65,6 +79,13 @@ def enable(*, database: Path, tables: tuple[str, ...], is_all: bool, as_json: bo
     if is_all == bool(tables):
         message = "name the tables, or use --all"
         raise click.UsageError(message)
+    if is_all and (keys or references):
+        message = "--keys and --reference are for tables that are named"
+        raise click.UsageError(message)
+    if any("=" not in reference for reference in references):
+        message = "--reference is COLUMN=TABLE, as in comments.todo_id=todos"
+        raise click.UsageError(message)
+    named = dict(reference.split("=", 1) for reference in references)
     rows: dict[str, int] = {}
     refused: dict[str, str] = {}
     with opened(database) as engine:
@@ -72,7 +93,7 @@ def enable(*, database: Path, tables: tuple[str, ...], is_all: bool, as_json: bo
             done = engine.enable_sync_for_all_tables()
             rows, refused = dict(done.enabled), dict(done.refused)
         for table in tables:
-            rows[table] = engine.enable_sync_for_table(table)
+            rows[table] = engine.enable_sync_for_table(table, keys=keys, references=named)
             if not as_json:
                 click.echo(_enabled(table, rows[table]))
     if as_json:
