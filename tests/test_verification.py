@@ -18,6 +18,7 @@ from sqlite_sync import (
     Conflict,
     Images,
     Operation,
+    appender,
     bundle,
     capture,
     conflicts,
@@ -163,14 +164,14 @@ def miss_changes_of_keys(patch: Patch) -> None:
 
 
 def commit_halfway(patch: Patch) -> None:
-    append = importer._append
+    append = appender.append
 
     def append_and_commit(db: database.Database, *rest: object) -> None:
         append(db, *rest)  # type: ignore[arg-type]
         db.execute("COMMIT")
         db.execute("BEGIN IMMEDIATE")
 
-    patch.setattr(importer, "_append", append_and_commit)
+    patch.setattr(appender, "append", append_and_commit)
 
 
 def trust_the_digest(patch: Patch) -> None:

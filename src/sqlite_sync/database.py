@@ -207,7 +207,7 @@ class Database:
         if self._left:
             with suppress(sqlite3.OperationalError, sqlite3.ProgrammingError):  # in use, or closed
                 self.execute(f"DETACH {self._left}")
-            with suppress(sqlite3.OperationalError):  # an interrupt can come after it took effect
+            with suppress(sqlite3.OperationalError, sqlite3.ProgrammingError):  # interrupted after it took effect
                 attached = {row[1] for row in self.execute("PRAGMA database_list").fetchall()}
                 self._left = self._left if self._left in attached else None
 
