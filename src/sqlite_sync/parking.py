@@ -223,16 +223,17 @@ def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Ou
     for one in parked.values():
         ops = [op_id(devices[ordinal_of(dot)], seq_of(dot)) for dot in (one.local, one.row.head)]
         now[parked_id(*ops)] = one
-    for pair, table in before.items():
-        if pair not in now:
+    for pair, (table, kind) in before.items():
+        if pair not in now or now[pair].kind != kind:
             database.execute("DELETE FROM main.sync_conflicts WHERE conflict_id = ?", (pair,))
             versions.remove(database, table, [pair])
     for pair, one in now.items():
         table, fork = one.row.table, one.row.fork
-        if pair not in before:
+        if pair not in before or before[pair][1] != one.kind:
             record = (pair, fork, one.kind, one.local, one.row.head, "")
             database.execute("INSERT INTO main.sync_conflicts VALUES (?, ?, ?, ?, ?, ?)", record)
             versions.put(database, table, [(pair, (None, one.beside, one.row.image))])
+        if pair not in before:  # a row may be in the way of its own child: the kind changes, the conflict is the same
             outcome.opened.setdefault(table.number, []).append((pair, one.local, one.row.head))
         if fork not in was_parked:
             outcome.parked[table.number] = outcome.parked.get(table.number, 0) + 1
@@ -241,14 +242,14 @@ def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Ou
     return outcome
 
 
-def _recorded(database: Database, work: Survey) -> tuple[dict[bytes, Table], set[int]]:
-    """Return the records of parked rows, each with its table; and the forks that these rows are."""
+def _recorded(database: Database, work: Survey) -> tuple[dict[bytes, tuple[Table, str]], set[int]]:
+    """Return the records of parked rows, each with its table and kind; and the forks that these rows are."""
     rows = database.execute(
-        "SELECT c.conflict_id, f.table_no, f.fork FROM main.sync_conflicts AS c JOIN main.sync_forks AS f USING (fork) "
-        f"WHERE c.{forks.IS_PARKED}"
+        "SELECT c.conflict_id, f.table_no, c.kind, f.fork FROM main.sync_conflicts AS c "
+        f"JOIN main.sync_forks AS f USING (fork) WHERE c.{forks.IS_PARKED}"
     ).fetchall()
-    known = [(pair, work.tables[number], fork) for pair, number, fork in rows if number in work.tables]
-    return {pair: table for pair, table, _ in known}, {fork for _, _, fork in known}
+    known = [row for row in rows if row[1] in work.tables]
+    return {pair: (work.tables[number], kind) for pair, number, kind, _ in known}, {fork for *_, fork in known}
 
 
 def parked_forks(database: Database) -> set[int]:
