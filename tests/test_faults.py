@@ -35,8 +35,8 @@ if not IS_LONG:
     SWEEPS = [*(("DELETE", verb) for verb in REQUIRED), ("WAL", "import")]
     CUTS = [("DELETE", "FULL", "import"), ("DELETE", "FULL", "folder"), ("WAL", "NORMAL", "capture and generate")]
 MOST_PLACES = 0 if IS_LONG else 2
-MOST_CUTS = 0 if IS_LONG else 6
-KILLS = 100 if IS_LONG else 6
+MOST_CUTS = 0 if IS_LONG else 4
+KILLS = 100 if IS_LONG else 4
 
 
 @pytest.fixture(scope="session")

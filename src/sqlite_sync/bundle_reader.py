@@ -109,6 +109,9 @@ def _judging(path: Path) -> Iterator[None]:
     except (sqlite3.Error, UnicodeError, OverflowError) as error:
         msg = f"{path} is not a valid bundle: {error}"
         raise BundleError(msg) from error
+    except MemoryError as error:  # a value that is said to be longer than SQLite allows: nothing is allocated for it
+        msg = f"{path} is not a valid bundle, or takes more memory to read than there is: ask its author for a new one"
+        raise BundleError(msg) from error
 
 
 class _Check:

@@ -2,7 +2,7 @@
 
     hostile.py PLACE CASE [FIRST LAST]
 
-CASE is `lies`, `pages`, or `noise` with the seeds FIRST .. LAST - 1. Prints what was found as JSON.
+CASE is `lies`, `pages`, `corpus`, or `noise` with the seeds FIRST .. LAST - 1. Prints what was found as JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -303,6 +304,10 @@ def bent(bend: Callable[[bytearray], object]) -> Case:
     return write
 
 
+def reseal(database: bytes, path: Path) -> None:
+    path.write_bytes(sealed(database))
+
+
 class Court:
     """A device that hostile bundles are offered to."""
 
@@ -406,6 +411,9 @@ def cases(kind: str, first: int, last: int) -> Iterator[tuple[str, Case]]:
         yield from LIES.items()
     elif kind == "pages":
         yield from ((name, bent(bend)) for name, bend in PAGES.items())
+    elif kind == "corpus":
+        kept = sorted((Path(__file__).parent / "corpus").iterdir())
+        yield from ((path.name, partial(reseal, path.read_bytes())) for path in kept)
     else:
         yield from ((f"noise {seed}", bent(noise(seed))) for seed in range(first, last))
 
