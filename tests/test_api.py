@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sqlite_sync import SyncEngine
+from sqlite_sync import SyncEngine, inspect_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +98,20 @@ def test_importing_the_very_same_bundle_again_is_skipped() -> None:
         assert second.bundle_id == first.bundle_id
         assert second.source_device_id == engine_a.device_id
         assert engine_b.is_sync_enabled("todos")
+
+
+def test_what_a_peer_acknowledged_is_not_sent_again() -> None:
+    with SyncEngine("device_a.db") as engine_a, SyncEngine("device_b.db") as engine_b:
+        for each in (engine_a, engine_b):
+            each.initialize()
+            _todos(each)
+        engine_a.connection.execute("INSERT INTO todos (title) VALUES ('x')")
+        engine_a.generate_bundle(engine_b.device_id, "there.db")
+        engine_b.import_bundle("there.db")
+        assert engine_a.generate_bundle(engine_b.device_id, "again.db") is not None
+        engine_b.generate_bundle(engine_a.device_id, "back.db", acknowledge=True)
+        engine_a.import_bundle("back.db")
+        assert engine_a.generate_bundle(engine_b.device_id, "nothing.db") is None
+        engine_a.connection.execute("INSERT INTO todos (title) VALUES ('y')")
+        engine_a.generate_bundle(engine_b.device_id, "new.db")
+        assert inspect_bundle("new.db").total_operations == 1

@@ -912,3 +912,11 @@ def test_rows_that_one_statement_displaces_are_logged_with_ascending_clocks(make
         assert len(list(engine.operations())) == 8 * (turn + 1)
     clocks = [hlc for (hlc,) in engine.connection.execute("SELECT hlc FROM sync_operations ORDER BY op")]
     assert clocks == sorted(set(clocks))
+
+
+def test_a_row_that_replace_deletes_before_our_eyes_is_logged_once(make: MakeEngine) -> None:
+    engine = make(schema="CREATE TABLE t (id TEXT PRIMARY KEY, a UNIQUE)", tables=("t",))
+    engine.connection.execute("PRAGMA recursive_triggers = ON")
+    engine.connection.execute("INSERT INTO t VALUES ('a', 1)")
+    engine.connection.execute("REPLACE INTO t VALUES ('b', 1)")
+    assert [operation.kind for operation in engine.operations()] == ["insert", "delete", "insert"]

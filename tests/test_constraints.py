@@ -535,7 +535,6 @@ def test_a_child_that_waited_for_a_value_waits_on_if_its_parent_went_meanwhile(m
     assert kinds(a) == [("foreign_key", "t", {"id": "parked"})]
 
 
-@pytest.mark.xfail(strict=False, reason="not kept yet: SPEC.md, section 14, versions that are shown again")
 def test_a_version_that_is_shown_again_waits_if_its_parent_went_meanwhile(make: MakeEngine) -> None:
     a, b = family(make)
     run(a, "INSERT INTO parents VALUES ('p', 1)", "INSERT INTO t VALUES ('c', NULL)")
