@@ -78,14 +78,16 @@ def make(tmp_path: Path) -> Iterator[MakeEngine]:
     engines: list[SyncEngine] = []
     turns = Turns()
 
-    def make_engine(name: str = "a", schema: str = TODOS, tables: tuple[str, ...] = ("todos",)) -> SyncEngine:
+    def make_engine(
+        name: str = "a", schema: str = TODOS, tables: tuple[str, ...] = ("todos",), keys: str | None = None
+    ) -> SyncEngine:
         engine = SyncEngine(tmp_path / f"{name}.db")
         engines.append(engine)
         turns.watch(engine)
         engine.initialize()
         engine.connection.executescript(schema)
         for table in tables:
-            engine.enable_sync_for_table(table)
+            engine.enable_sync_for_table(table, keys=keys)
         return engine
 
     yield make_engine

@@ -63,7 +63,12 @@ def test_conflicts_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         for each in (engine_a, engine):
             each.initialize()
             _todos(each)
-            each.connection.execute("INSERT INTO todos (title) VALUES (?)", (each.path.name,))
+        engine_a.connection.execute("INSERT INTO todos (title) VALUES ('milk')")
+        engine_a.generate_bundle(engine.device_id, "sync_bundle.db")
+        engine.import_bundle("sync_bundle.db")
+        for each in (engine_a, engine):
+            each.connection.execute("UPDATE todos SET title = ?", (each.path.name,))
+        Path("sync_bundle.db").unlink()
         engine_a.generate_bundle(engine.device_id, "sync_bundle.db")
         engine.import_bundle("sync_bundle.db")
 

@@ -84,7 +84,7 @@ def copies(original: Path, tables: Sequence[str], *names: str) -> list[Path]:
         with SyncEngine(path) as engine:
             engine.initialize()
             for table in tables:
-                engine.enable_sync_for_table(table)
+                engine.enable_sync_for_table(table, keys="natural")
     return paths
 
 

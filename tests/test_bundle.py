@@ -76,7 +76,7 @@ def _opened(path: Path, *, schema: str | None = SCHEMA) -> SyncEngine:
     if schema is not None:
         engine.connection.executescript(schema)
         for table in TABLES:
-            engine.enable_sync_for_table(table)
+            engine.enable_sync_for_table(table, keys="natural")
     return engine
 
 
@@ -602,7 +602,7 @@ def test_what_is_odd_and_held_is_refused_or_harmless_once_its_table_comes(
         for table in TABLES:
             before = later.path.read_bytes()
             try:
-                later.enable_sync_for_table(table)
+                later.enable_sync_for_table(table, keys="natural")
             except SyncError:
                 assert later.path.read_bytes() == before
         assert later.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

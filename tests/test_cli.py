@@ -702,7 +702,7 @@ def test_an_answer_that_cannot_be_done_leaves_the_conflict_open(pair: tuple[Path
     schema = "CREATE TABLE users (id INTEGER PRIMARY KEY, mail UNIQUE, x); CREATE TABLE odd (id REAL PRIMARY KEY, x)"
     for path in pair:
         sql(path, schema)
-        run("enable", path, "users", "odd")
+        run("enable", path, "users", "odd", "--keys", "natural")
         sql(path, f"INSERT INTO users VALUES (1, 'same', '{path.stem}'); INSERT INTO odd VALUES (0.5, '{path.stem}')")
     carry(a, b)
     result = run("resolve", b, typed_in="b\nb\n")
@@ -825,9 +825,9 @@ def test_doctor_says_before_init_what_each_table_is(plain: Path) -> None:
     assert "ok  can be synced: rows are known by id; 5 columns" in text
     assert "error  cannot be synced: no primary key" in text
     assert "→ give it one" in text
-    assert "warning  the key n is a number" in text
-    assert "note     note_id looks, by its name, like a reference to notes" in text
-    assert "1 error, 1 warning, 1 note" in text
+    assert "the key n is a number that each device gives" in text
+    assert "note_id looks, by its name, like a reference to notes" in text
+    assert "1 error, 2 notes" in text
     assert "3 tables not synced yet can be:" in text
     assert f"sqlite-sync init {plain}" in text
     assert max(map(cell_len, text.splitlines())) <= max(80, len(str(plain)) + 60)

@@ -817,7 +817,7 @@ def parked_pair(kind: str, local: bytes, remote: bytes) -> tuple[str, bytes, byt
 
 
 def test_the_example_of_three_rows_with_one_address(make: MakeEngine) -> None:
-    a, b, c = (make(name, "CREATE TABLE t (id INTEGER PRIMARY KEY, mail UNIQUE)", ("t",)) for name in "abc")
+    a, b, c = (make(name, "CREATE TABLE t (id INTEGER PRIMARY KEY, mail UNIQUE)", ("t",), "natural") for name in "abc")
     for number, engine in enumerate((a, b, c), 1):
         run(engine, f"INSERT INTO t VALUES ({number}, 'same')")
     exchange(a, b, c)

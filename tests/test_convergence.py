@@ -148,7 +148,7 @@ class Devices(RuleBasedStateMachine):
             device.connection.execute(table.create(is_reversed=is_reversed))
         run(device.connection, *first_rows)
         for name in NAMES:
-            device.engine.enable_sync_for_table(name)
+            device.engine.enable_sync_for_table(name, keys="natural")
         self.devices.append(device)
         self._harvest(device)
 
@@ -389,7 +389,7 @@ class Devices(RuleBasedStateMachine):
             self._harvest(device, is_settled=True)
 
     def _enable(self, device: Device, name: str) -> None:
-        device.engine.enable_sync_for_table(name)
+        device.engine.enable_sync_for_table(name, keys="natural")
         device.disabled.discard(name)
         self._harvest(device, is_settled=None)
         self._look(device)

@@ -123,7 +123,7 @@ CASES = [
     ("CREATE TABLE t (a TEXT PRIMARY KEY); INSERT INTO t VALUES (NULL)", "error", "cannot"),
     (f"CREATE TABLE t (a TEXT PRIMARY KEY, {', '.join(f'c{i}' for i in range(900))})", "error", "cannot"),
     (f"CREATE TABLE t (a TEXT PRIMARY KEY, {', '.join(f'c{i}' for i in range(30))})", "warning", "wide"),
-    ("CREATE TABLE t (id INTEGER PRIMARY KEY)", "warning", "integer-key"),
+    ("CREATE TABLE t (id INTEGER PRIMARY KEY)", "note", "integer-key"),
     ("CREATE TABLE t (id INT PRIMARY KEY) WITHOUT ROWID", "warning", "integer-key"),
     ("CREATE TABLE t (a TEXT COLLATE NOCASE, PRIMARY KEY (a COLLATE BINARY))", "note", "own-collation"),
     ("CREATE TABLE t (a TEXT PRIMARY KEY COLLATE NOCASE)", "note", "key-collation"),
@@ -314,7 +314,7 @@ def test_buku_and_django_are_told_what_awaits_them(tmp_path: Path) -> None:
     bookmarks, notebook = tmp_path / "buku.db", tmp_path / "django.db"
     buku_app.create(bookmarks)
     django_driver.migrate(notebook)
-    assert codes(table(diagnose(bookmarks), "bookmarks").findings, "warning") == {"integer-key", "unique"}
+    assert codes(table(diagnose(bookmarks), "bookmarks").findings, "warning") == {"unique"}
     found = diagnose(notebook)
     assert all(each.can_be_synced for each in found.tables)
     assert codes(table(found, "auth_group_permissions").findings) == {"table", "integer-key", "unique", "foreign-key"}

@@ -562,7 +562,7 @@ UNIQUE = "CREATE TABLE todos (id INTEGER PRIMARY KEY, title TEXT UNIQUE, done IN
 
 
 def test_integer_keys_that_were_given_twice_are_told_apart(make: MakeEngine) -> None:
-    a, b = make("a", UNIQUE), make("b", UNIQUE)
+    a, b = make("a", UNIQUE, keys="natural"), make("b", UNIQUE, keys="natural")
     for engine in (a, b):
         for place in range(3):
             edit(engine, "INSERT INTO todos (title) VALUES (?)", f"{engine.path.name} {place}")
@@ -578,7 +578,7 @@ def test_integer_keys_that_were_given_twice_are_told_apart(make: MakeEngine) -> 
 
 
 def test_what_a_constraint_forbids_stays_open_and_the_rest_is_resolved(make: MakeEngine) -> None:
-    a, b = make("a", UNIQUE), make("b", UNIQUE)
+    a, b = make("a", UNIQUE, keys="natural"), make("b", UNIQUE, keys="natural")
     for engine in (a, b):
         edit(engine, "INSERT INTO todos VALUES (1, 'same', ?)", engine.path.name)
         edit(engine, "INSERT INTO todos VALUES (2, ?, 0)", engine.path.name)
@@ -631,7 +631,7 @@ SHOP = ("orders", "items", "lines", "tree")
 
 def shops(make: MakeEngine, *, is_bob_first: bool = False) -> tuple[SyncEngine, SyncEngine]:
     """Make two devices that both have taken an order number 1, with items and lines of its own."""
-    a, b = (make(name, ORDERS, SHOP) for name in "ab")
+    a, b = (make(name, ORDERS, SHOP, "natural") for name in "ab")
     customers = ((a, "Ada", 2), (b, "Bob", 3))
     for engine, name, count in reversed(customers) if is_bob_first else customers:
         edit(engine, "INSERT INTO orders (customer) VALUES (?)", name)
@@ -689,7 +689,7 @@ def test_references_are_carried_by_an_import(make: MakeEngine, tmp_path: Path) -
 
 def test_a_conflict_whose_shown_row_is_carried_along_is_resolved_too(make: MakeEngine) -> None:
     """The order of one device is shown, and the item of the other."""
-    a, b = (make(name, ORDERS, SHOP) for name in "ab")
+    a, b = (make(name, ORDERS, SHOP, "natural") for name in "ab")
     edit(b, "INSERT INTO orders (customer) VALUES ('Bob')")
     edit(a, "INSERT INTO orders (customer) VALUES ('Ada')")
     edit(a, "INSERT INTO items (order_id, what) VALUES (1, 'Ada 0')")

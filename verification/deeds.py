@@ -379,7 +379,7 @@ def enable(fleet: Fleet, device: Device, chance: Random) -> None:
     """Switch the capture of a table on again."""
     if device.disabled:
         name = chance.choice(sorted(device.disabled))
-        device.engine.enable_sync_for_table(name)
+        device.engine.enable_sync_for_table(name, keys="natural")
         fleet.transcript.sync(device.number, "enable", name)
         device.disabled.discard(name)
         fleet.harvest(device)

@@ -149,7 +149,7 @@ class Fleet:
     def enable(self, device: Device) -> None:
         """Capture all tables of a new device."""
         for table in self.subject.tables:
-            device.engine.enable_sync_for_table(table.name)
+            device.engine.enable_sync_for_table(table.name, keys="natural")
         self.transcript.sync(device.number, "enable", *(table.name for table in self.subject.tables))
         self.harvest(device)
 

@@ -335,7 +335,7 @@ def _prepare(engine: SyncEngine) -> None:
     engine.initialize()
     engine.connection.executescript(SCHEMA)
     for table in KEYS:
-        engine.enable_sync_for_table(table)
+        engine.enable_sync_for_table(table, keys="natural")
 
 
 def _require_agreement(engine: SyncEngine, other: SyncEngine, bundle: Path) -> None:

@@ -136,7 +136,7 @@ def _engine(path: Path, first: Sequence[str]) -> SyncEngine:
             for key in table.key:  # rows without a key cannot be synced, and are refused by enable
                 _run(program, f'DELETE FROM "{table.name}" WHERE {key} IS NULL')
     for table in TABLES:
-        engine.enable_sync_for_table(table.name)
+        engine.enable_sync_for_table(table.name, keys="natural")
     return engine
 
 

@@ -217,7 +217,7 @@ def _subject(path: Path, builder: _Builder) -> Subject:
     shutil.copyfile(builder.template, trial)
     with SyncEngine(trial, connect=lambda _: builder.connect_to(trial)) as engine:
         engine.initialize()
-        enrolled = engine.enable_sync_for_all_tables()
+        enrolled = engine.enable_sync_for_all_tables(keys="natural")
         readable = engine.doctor()
         refused = dict(enrolled.refused) | {
             table.name: table.findings[0].message

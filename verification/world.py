@@ -143,7 +143,7 @@ class World:
         for change in first_rows:
             device.engine.connection.execute(*statement(change))
         for table in KEYS:
-            device.engine.enable_sync_for_table(table)
+            device.engine.enable_sync_for_table(table, keys="natural")
         for operation in device.engine.operations():
             self._note(operation, {})
             device.clock[operation.device_id] = operation.seq

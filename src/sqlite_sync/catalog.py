@@ -34,6 +34,10 @@ class Entry:
         """Whether its rows are named by the device where they were born, and their number there."""
         return len(self.key) == 1 and self.numbers.get(self.columns.index(self.key[0])) == self.number
 
+    def is_translated(self, name: str) -> bool:
+        """Tell whether a column numbers rows."""
+        return any(fold(self.columns[position]) == fold(name) for position in self.numbers)
+
     @property
     def numbers(self) -> dict[int, int]:
         """The mapped columns: the table that each one numbers, by position."""

@@ -64,12 +64,12 @@ def read(database: Database, *, deep: bool) -> Diagnosis:
 
 
 def _surroundings(database: Database, everything: Sequence[Facts], entries: Iterable[catalog.Entry]) -> Surroundings:
-    enabled = {fold(entry.name) for entry in entries if entry.is_enabled}
+    enabled = {fold(entry.name): entry for entry in entries if entry.is_enabled}
     possible = {fold(facts.name) for facts in everything if facts.table is not None}
     triggers = defaultdict[str, list[AppTrigger]](list)
     for trigger in app_triggers.decide(database, enabled):
         triggers[fold(trigger.table_name)].append(trigger)
-    for trigger in app_triggers.decide(database, enabled | possible):  # as it would be with every table enabled
+    for trigger in app_triggers.decide(database, {*enabled, *possible}):  # as it would be with every table enabled
         if fold(trigger.table_name) not in enabled:
             triggers[fold(trigger.table_name)].append(trigger)
     guessed = defaultdict[str, list[guesses.Guess]](list)

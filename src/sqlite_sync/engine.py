@@ -154,20 +154,26 @@ class SyncEngine:
     ) -> int:
         """Capture a table from now on; return how many existing rows it brought along.
 
-        `keys` says how its rows are named on other devices: "natural", by the key itself; that is what a table is, if
-        nothing else is said here or by a peer. Or "mapped", for an INTEGER PRIMARY KEY: by the device where they were
-        born and their number there, so that two devices may both insert "the next row". `references` names the mapped
-        tables to which columns refer without declaring it: {"comments.todo_id": "todos"}.
+        `keys` says how its rows are named on other devices. "mapped": by the device where they were born and their
+        number there, so that two devices may both insert "the next row"; that is what a table with an INTEGER PRIMARY
+        KEY is, if nothing else is said here or by a peer. "natural": by the key itself; that is what all others are,
+        and right for numbers that mean something. `references` names the mapped tables to which columns refer without
+        declaring it: {"comments.todo_id": "todos"}.
         """
         with self._changing():
             brought = enroller.enable(self._database, name, Wish(keys, references or {}))
             settler.settle(self._database, is_changed=True)
             return brought
 
-    def enable_sync_for_all_tables(self) -> Enrollment:
-        """Capture every table that can be synced, all in one transaction; say which cannot, and why."""
+    def enable_sync_for_all_tables(
+        self, *, keys: str | None = None, references: Mapping[str, str] | None = None
+    ) -> Enrollment:
+        """Capture every table that can be synced, all in one transaction; say which cannot, and why.
+
+        `keys` and `references` are those of `enable_sync_for_table`; "mapped" is for the tables that can be.
+        """
         with self._changing():
-            enrollment = enroller.enable_all(self._database)
+            enrollment = enroller.enable_all(self._database, Wish(keys, references or {}))
             settler.settle(self._database, is_changed=True)
             return enrollment
 

@@ -70,11 +70,15 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
     return brought
 
 
-def enable_all(database: Database) -> Enrollment:
-    """Enable every table that can be and should be, parents before their children, in the caller's transaction."""
+def enable_all(database: Database, wish: Wish = NO_WISH) -> Enrollment:
+    """Enable every table that can be and should be, parents before their children, in the caller's transaction.
+
+    Tables that cannot be mapped are natural, whatever the wish.
+    """
     synced = {fold(entry.name) for entry in catalog.entries(database) if entry.is_enabled}
     enabled, refused = {}, {}
-    for name in parents_first(_parents(database)):
+    each = Wish(None if wish.keys == mapping.MAPPED else wish.keys, wish.references)
+    for name in parents_first(_with_wished(_parents(database), wish.references)):
         if fold(name) in synced:
             continue
         tool = bookkeeping.migration_tool(name, _column_names(database, name))
@@ -83,7 +87,7 @@ def enable_all(database: Database) -> Enrollment:
             continue
         database.execute("SAVEPOINT sync_enable")
         try:
-            enabled[name] = enable(database, name)
+            enabled[name] = enable(database, name, each)
         except (TableError, SchemaError, ConstraintError, sqlite3.OperationalError) as error:
             if isinstance(error, sqlite3.OperationalError) and not str(error).startswith("no such"):
                 raise  # not a matter of this table, as a collation is that only the application has
@@ -129,6 +133,19 @@ def _parents(database: Database) -> dict[str, set[str]]:
     for child, parent in pairs:
         if fold(child) in names and fold(parent) in names:
             parents[names[fold(child)]].add(names[fold(parent)])
+    return parents
+
+
+def _with_wished(parents: dict[str, set[str]], references: Mapping[str, str]) -> dict[str, set[str]]:
+    """Add the references that the user names, each as "table.column" of one table and the name of another."""
+    names = {fold(name): name for name in parents}
+    for named, parent in references.items():
+        child = named.rpartition(".")[0]
+        missing = next((name for name in (child, parent) if fold(name) not in names), None)
+        if missing is not None:
+            msg = f"references names {named} and {parent}: there is no table {missing!r}; write TABLE.COLUMN and TABLE"
+            raise TableError(msg)
+        parents[names[fold(child)]].add(names[fold(parent)])
     return parents
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlite_sync import bookkeeping
 from sqlite_sync.anatomy import Facts, Reference
 from sqlite_sync.app_triggers import AppTrigger
+from sqlite_sync.catalog import Entry
 from sqlite_sync.findings import Finding
 from sqlite_sync.guesses import Guess
 from sqlite_sync.indexes import UniqueIndex
@@ -19,9 +20,9 @@ _NUMBERS = {"INTEGER", "REAL", "NUMERIC"}
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The other tables: which are enabled, which can be synced (both folded), and what was found out across tables."""
+    """The other tables: which are enabled, which can be synced (all folded), and what was found out across tables."""
 
-    enabled: Collection[str]
+    enabled: Mapping[str, Entry]
     possible: Collection[str]
     triggers: Mapping[str, Sequence[AppTrigger]]  # by folded table
     guesses: Mapping[str, Sequence[Guess]]
@@ -35,13 +36,13 @@ def of_table(facts: Facts, around: Surroundings) -> Iterator[Finding]:
     if facts.type != "table":
         return
     if facts.table is not None:
-        yield from _key(facts, facts.table)
+        yield from _key(facts, facts.table, around.enabled.get(fold(facts.name)))
         yield from _uniques(facts.table)
     yield from _shape(facts)
     for reference in facts.references:
         yield from _reference(facts, reference, around)
     for guess in around.guesses.get(fold(facts.name), ()):
-        yield _guess(guess)
+        yield from _guess(guess, around.enabled.get(fold(facts.name)))
     for trigger in around.triggers.get(fold(facts.name), ()):
         yield from _trigger(trigger)
 
@@ -96,17 +97,11 @@ def _needs(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _key(facts: Facts, table: Table) -> Iterator[Finding]:
+def _key(facts: Facts, table: Table, entry: Entry | None) -> Iterator[Finding]:
     referring = {fold(column) for reference in facts.references for column in reference.columns}
     [first, *more] = table.key
     if first.affinity == "INTEGER" and not more and fold(first.name) not in referring:
-        yield Finding(
-            "warning",
-            "integer-key",
-            f"the key {first.name} is a number: two devices that both insert the next row give one number to two rows, "
-            "which is an insert/insert conflict",
-            "use UUIDs as keys, or insert on one device only",
-        )
+        yield _numbered(first.name, entry, can_be_mapped=table.has_rowid_key)
     for own in facts.own_collations:
         yield Finding(
             "note",
@@ -118,6 +113,26 @@ def _key(facts: Facts, table: Table) -> Iterator[Finding]:
     if loose:
         names = commas(f"{c.name} ({c.collation})" for c in loose)
         yield Finding("note", "key-collation", f"keys that this collation takes for equal are one row: {names}")
+
+
+def _numbered(column: str, entry: Entry | None, *, can_be_mapped: bool) -> Finding:
+    """Say what it means that rows are numbered."""
+    untranslated = "numbers inside texts, JSON and URLs do not"
+    if entry is not None and entry.is_mapped:
+        message = f"{column} is mapped: each device has numbers of its own, and references follow; {untranslated}"
+        return Finding("note", "integer-key", message)
+    if entry is None and can_be_mapped:
+        message = (
+            f"the key {column} is a number that each device gives out by itself: it will be mapped, so that both can "
+            f"insert the next row, and declared references follow; {untranslated}"
+        )
+        return Finding("note", "integer-key", message, 'keys="natural" where the numbers mean something, as codes do')
+    message = (
+        f"the key {column} is a number: two devices that both insert the next row give one number to two rows, "
+        "which is an insert/insert conflict"
+    )
+    remedy = "mapped keys" if can_be_mapped else "use UUIDs as keys"
+    return Finding("warning", "integer-key", message, f"{remedy}, or insert on one device only")
 
 
 def _uniques(table: Table) -> Iterator[Finding]:
@@ -196,17 +211,21 @@ def _reference(facts: Facts, reference: Reference, around: Surroundings) -> Iter
         yield Finding("warning", "foreign-key-mismatch", message, "make the parent's columns PRIMARY KEY or UNIQUE")
 
 
-def _guess(guess: Guess) -> Finding:
+def _guess(guess: Guess, entry: Entry | None) -> Iterator[Finding]:
     why = "by its name" if guess.by_name else "by its values"
-    parents = " or ".join(guess.parents)
-    looks = f"{guess.column} looks, {why}, like a reference to {parents}"
-    ends = "and one number can come to mean another row" if guess.is_number else "and its row can be gone"
-    return Finding(
-        "warning" if guess.is_number else "note",
-        "reference",
-        f"{looks} that is not declared: no import looks after it, {ends}",
-        f"declare it (REFERENCES {guess.parents[0]}), or see to it that rows of {parents} keep their keys",
-    )
+    looks = f"{guess.column} looks, {why}, like a reference to {' or '.join(guess.parents)} that is not declared"
+    if not guess.is_number:
+        remedy = f"declare it (REFERENCES {guess.parents[0]}), or see to it that such rows keep their keys"
+        yield Finding("note", "reference", f"{looks}: no import looks after it, and its row can be gone", remedy)
+    elif entry is None or not entry.is_translated(guess.column):
+        column, parent = f"{guess.table}.{guess.column}", guess.parents[0]
+        yield Finding(
+            "warning",
+            "reference",
+            f"{looks}: it is not translated, so on another device its number can mean another row",
+            f'if it is one, enable {guess.table} with references={{"{column}": "{parent}"}} '
+            f"(--reference {column}={parent})",
+        )
 
 
 def _trigger(trigger: AppTrigger) -> Iterator[Finding]:

@@ -74,10 +74,19 @@ def _disagreement(database: Database, entry: Entry, column: str, mapped: tuple[i
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user says of a table: its keys, mapped or natural (None: as a peer says), and its references."""
+    """What the user says of a table: its keys, mapped or natural, and its references.
+
+    None: as a peer says; else mapped, if the key is an INTEGER PRIMARY KEY.
+    """
 
     keys: str | None = None
     references: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse other words."""
+        if self.keys not in (None, MAPPED, NATURAL):
+            msg = f"keys={self.keys!r} is neither {MAPPED!r} nor {NATURAL!r}"
+            raise TableError(msg)
 
 
 NO_WISH = Wish()
@@ -109,9 +118,6 @@ def register_own(database: Database, table: Table, wish: Wish = NO_WISH) -> Tabl
 def _declared(database: Database, table: Table, wish: Wish) -> dict[str, int | None]:
     """Say which table's rows each column numbers, by name."""
     keys, references = wish.keys, wish.references
-    if keys not in (None, MAPPED, NATURAL):
-        msg = f"keys={keys!r} of {table.name} is neither {MAPPED!r} nor {NATURAL!r}"
-        raise TableError(msg)
     if keys == MAPPED and not table.has_rowid_key:
         msg = f"the key of {table.name} is no INTEGER PRIMARY KEY, so nothing counts it: its keys are {NATURAL!r}"
         raise TableError(msg)
@@ -120,8 +126,8 @@ def _declared(database: Database, table: Table, wish: Wish) -> dict[str, int | N
     for column in table.columns:
         if fold(column.name) in parents:
             wanted[column.name] = _numbered(database, *parents[fold(column.name)])
-    [first, *more] = table.key
-    if keys == MAPPED and not more and fold(first.name) not in parents:
+    [first, *_] = table.key
+    if table.has_rowid_key and keys != NATURAL and fold(first.name) not in parents:
         wanted[first.name] = table.number
         own = fold(table.name), fold(first.name)
         wanted |= {c.name: table.number for c in table.columns if parents.get(fold(c.name)) in (own, (own[0], None))}

@@ -36,7 +36,7 @@ def opened(path: Path, *more: str) -> SyncEngine:
     for statement in more:
         engine.connection.execute(statement)
     for table in (*TABLES, *(["later"] if more else [])):
-        engine.enable_sync_for_table(table)
+        engine.enable_sync_for_table(table, keys="natural")
     return engine
 
 

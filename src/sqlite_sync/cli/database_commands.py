@@ -56,7 +56,9 @@ def init(*, database: Path, create: bool, as_json: bool) -> None:
 @click.argument("tables", metavar="[TABLE...]", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="Every table that can be synced.")
 @click.option(
-    "--keys", type=click.Choice(["natural", "mapped"]), help="Mapped: each device has integer keys of its own."
+    "--keys",
+    type=click.Choice(["natural", "mapped"]),
+    help="Natural: numbers mean the same everywhere. Else counted keys are each device's own.",
 )
 @click.option(
     "--reference", "references", metavar="COLUMN=TABLE", multiple=True, help="A column refers to a mapped table."
@@ -79,9 +81,6 @@ def enable(  # noqa: PLR0913 - one for each option
     if is_all == bool(tables):
         message = "name the tables, or use --all"
         raise click.UsageError(message)
-    if is_all and (keys or references):
-        message = "--keys and --reference are for tables that are named"
-        raise click.UsageError(message)
     if any("=" not in reference for reference in references):
         message = "--reference is COLUMN=TABLE, as in comments.todo_id=todos"
         raise click.UsageError(message)
@@ -90,7 +89,7 @@ def enable(  # noqa: PLR0913 - one for each option
     refused: dict[str, str] = {}
     with opened(database) as engine:
         if is_all:
-            done = engine.enable_sync_for_all_tables()
+            done = engine.enable_sync_for_all_tables(keys=keys, references=named)
             rows, refused = dict(done.enabled), dict(done.refused)
         for table in tables:
             rows[table] = engine.enable_sync_for_table(table, keys=keys, references=named)
