@@ -83,8 +83,8 @@ def play(folder: Path) -> None:
     visit(phone, stick)
     visit(laptop, stick)
     buku(laptop, "--tacit", "--delete", "2", aloud=True)
-    visit(laptop, stick)
-    visit(phone, stick)
+    for device in (laptop, phone):
+        visit(device, stick)
     require(content(laptop) == content(phone), "both devices hold the same bookmarks")
     require(len(content(laptop)) == len(EXPECTED), "seven bookmarks are left")
 
@@ -112,7 +112,6 @@ def play(folder: Path) -> None:
         confirm(is_sound(device), f"{device.stem}: SQLite finds the file in order")
     confirm(exact(laptop) == exact(phone), "the two tables are equal, value by value and type by type, but for numbers")
     for device in (laptop, phone):
-        say(f"buku's list on the {device.stem}:")
         show_bookmarks(device)
 
 
@@ -194,6 +193,7 @@ def is_sound(database: Path) -> bool:
 
 def show_bookmarks(database: Path) -> None:
     """Print what buku lists."""
+    say(f"buku's list on the {database.stem}:")
     for line in buku(database, "--print", "--format", "5").splitlines():
         say(line)
 

@@ -41,6 +41,7 @@ COMMANDS = (
         "doctor",
         "init",
         "enable",
+        "adopt",
         "sync",
         "status",
         "conflicts",
@@ -814,6 +815,40 @@ def test_a_copy_that_went_on_is_refused_and_renewed(pair: tuple[Path, Path], tmp
     assert run_json("renew", copy, refused)["device_id"] == device_id(copy)
     carry(copy, b)
     assert rows(b, "SELECT name FROM tags ORDER BY name") == [("before",), ("copied",), ("original",)]
+
+
+def test_a_reference_that_is_not_declared_is_pointed_out_and_can_be_said_later(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    sql(
+        path, "CREATE TABLE todos (id INTEGER PRIMARY KEY, x); CREATE TABLE notes (id INTEGER PRIMARY KEY, todo_id INT)"
+    )
+    run("init", path)
+    said = run("enable", path, "--all").stderr
+    assert "notes: todo_id looks, by its name, like a reference to todos that is not declared" in said
+    assert "--reference notes.todo_id=todos" in said
+    assert run("enable", path, "notes", "--reference", "notes.todo_id=todos").stderr == ""
+
+
+def test_two_shops_are_put_together(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.db", tmp_path / "b.db"
+    for path, first in ((a, "ada@x"), (b, "bob@x")):
+        sql(path, "CREATE TABLE people (id INTEGER PRIMARY KEY, mail TEXT, name TEXT)")
+        sql(path, f"INSERT INTO people (mail, name) VALUES ('{first}', '{path.stem}'), ('both@x', '{path.stem}')")
+        run("init", path)
+    run("enable", a, "people")
+    run("bundle", a, "--everything", "-o", tmp_path / "x")
+    run("import", b, tmp_path / "x")
+    planned = run("adopt", b, "people=mail").stdout
+    assert planned == (
+        "people: 1 row in both (1 row with other values: conflicts), 1 only here, 1 only there\n"
+        "nothing was changed: add --apply to do it\n"
+    )
+    assert rows(b, "SELECT count(*) FROM people") == [(2,)]
+    done = json.loads(run("adopt", b, "people=mail", "--apply", "--json").stdout)
+    assert done["applied"]
+    assert done["tables"]["people"]["differing"] == 1
+    assert rows(b, "SELECT mail FROM people ORDER BY id") == [("bob@x",), ("both@x",), ("ada@x",)]
+    assert "is not TABLE=key" in run("adopt", b, "people", code=2).stderr
 
 
 def test_doctor_says_before_init_what_each_table_is(plain: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import MakeEngine, exchange, send
 
-from sqlite_sync import SchemaError, SyncEngine, TableError
+from sqlite_sync import Adoption, BundleError, SchemaError, SyncEngine, TableError
 
 SHOP = """
 CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT, friend INTEGER REFERENCES customers);
@@ -163,6 +163,7 @@ def test_copies_of_one_file_have_the_same_rows_and_other_files_other_ones(mapped
     exchange(a, b, c)
     assert titles(a) == titles(b) == titles(c) == [(1, "one"), (5, "five")]
     d = mapped("d", f"{TODOS}; INSERT INTO todos (id, title) VALUES (1, 'another')")
+    d.adopt({"todos": "distinct"})
     exchange(a, d)
     assert len(titles(a)) == len(titles(d)) == 3
 
@@ -358,3 +359,160 @@ def test_disjoint_work_makes_no_conflict(mapped: MakeEngine, seed: int) -> None:
     exchange(*engines)
     assert not any(engine.get_unresolved_conflicts() for engine in engines)
     assert all(content(one) == content(other) for one, other in pairwise(engines))
+
+
+# --- files that had rows before they met -----------------------------------------------------------------------------
+
+MAILS = "CREATE TABLE people (id INTEGER PRIMARY KEY, mail TEXT, name TEXT, boss INTEGER REFERENCES people); "
+LETTERS = "CREATE TABLE letters (id INTEGER PRIMARY KEY, person_id INTEGER REFERENCES people, body TEXT);"
+PEOPLE = ("people", "letters")
+
+
+def old_file(make: MakeEngine, name: str, *statements: str) -> SyncEngine:
+    """Make a file with rows of its own, in which nothing is enabled."""
+    engine = make(name, MAILS + LETTERS, ())
+    for statement in statements:
+        engine.connection.execute(statement)
+    return engine
+
+
+def two_offices(make: MakeEngine) -> tuple[SyncEngine, SyncEngine]:
+    """Two files that know two of three people both, under other numbers."""
+    a = old_file(
+        make,
+        "a",
+        "INSERT INTO people VALUES (1, 'ada@x', 'Ada', NULL), (2, 'bob@x', 'Bob', 1), (3, NULL, 'Nobody', NULL)",
+        "INSERT INTO letters VALUES (1, 2, 'to Bob')",
+    )
+    b = old_file(
+        make,
+        "b",
+        "INSERT INTO people VALUES (1, 'bob@x', 'Robert', 3), (2, 'cleo@x', 'Cleo', 1), (3, 'ada@x', 'Ada', NULL)",
+        "INSERT INTO people VALUES (4, NULL, 'No one', NULL)",
+        "INSERT INTO letters VALUES (1, 1, 'to Robert'), (2, 3, 'to Ada')",
+    )
+    for table in PEOPLE:
+        a.enable_sync_for_table(table)
+    return a, b
+
+
+def people(engine: SyncEngine) -> list[tuple[object, ...]]:
+    return engine.connection.execute(
+        "SELECT p.mail, p.name, b.mail FROM people AS p LEFT JOIN people AS b ON b.id = p.boss ORDER BY 1, 2"
+    ).fetchall()
+
+
+def letters(engine: SyncEngine) -> list[tuple[object, ...]]:
+    return engine.connection.execute(
+        "SELECT mail, body FROM letters JOIN people ON people.id = person_id ORDER BY 1, 2"
+    ).fetchall()
+
+
+def test_rows_are_the_same_where_columns_have_equal_values(make: MakeEngine) -> None:
+    a, b = two_offices(make)
+    send(a, b)
+    before = b.path.read_bytes()
+    same = {"people": ("mail",), "letters": "distinct"}
+    planned = b.adopt(same, dry_run=True)
+    assert b.path.read_bytes() == before
+    assert planned["people"] == Adoption(equal=1, differing=1, only_here=2, only_there=1, ambiguous=0)
+    assert planned["letters"] == Adoption(equal=0, differing=0, only_here=2, only_there=1, ambiguous=0)
+    assert b.adopt(same) == planned
+    exchange(a, b)
+    (conflict,) = b.get_unresolved_conflicts()
+    assert conflict.kind == "insert/insert"
+    assert conflict.row_pk == {"id": 1}
+    assert {name for _, name, _ in people(a)} == {"Ada", "Nobody", "No one", "Cleo", b.images(conflict).local["name"]}
+    b.resolve(conflict, {"name": "Bob"})
+    exchange(a, b)
+    for engine in (a, b):
+        assert people(engine) == [
+            (None, "No one", None),
+            (None, "Nobody", None),
+            ("ada@x", "Ada", None),
+            ("bob@x", "Bob", "ada@x"),
+            ("cleo@x", "Cleo", "bob@x"),
+        ]
+        assert letters(engine) == [("ada@x", "to Ada"), ("bob@x", "to Bob"), ("bob@x", "to Robert")]
+        assert [one for one in engine.doctor(deep=True).findings if one.level == "error"] == []
+
+
+def test_rows_that_several_have_in_common_stay_distinct(make: MakeEngine) -> None:
+    a, b = (
+        old_file(
+            make, name, "INSERT INTO people (mail, name) VALUES ('same@x', 'One'), ('same@x', 'Two'), ('x@x', 'X')"
+        )
+        for name in "ab"
+    )
+    b.connection.execute("UPDATE people SET name = 'Y' WHERE mail = 'x@x'")
+    for table in PEOPLE:
+        a.enable_sync_for_table(table)
+    send(a, b)
+    found = b.adopt({"people": ("mail",)})["people"]
+    assert found == Adoption(equal=0, differing=1, only_here=2, only_there=2, ambiguous=2)
+    exchange(a, b)
+    assert [len(people(engine)) for engine in (a, b)] == [5, 5]
+
+
+def test_copies_that_differ_are_adopted_by_their_keys(make: MakeEngine) -> None:
+    """A file and a copy that was edited before either was enabled: conflicts where they differ, no row twice."""
+    rows = [f"INSERT INTO people VALUES ({i}, '{i}@x', 'n{i}', {max(i - 1, 1)})" for i in range(1, 6)]
+    a, b = (old_file(make, name, *rows) for name in "ab")
+    b.connection.execute("UPDATE people SET name = 'changed' WHERE id = 2")
+    b.connection.execute("DELETE FROM people WHERE id = 4")
+    b.connection.execute("INSERT INTO people VALUES (6, '6@x', 'new', 3)")
+    for table in PEOPLE:
+        a.enable_sync_for_table(table)
+    send(a, b)
+    found = b.adopt({"people": "key", "letters": "key"})
+    assert found["people"] == Adoption(equal=3, differing=1, only_here=1, only_there=1, ambiguous=0)
+    exchange(a, b)
+    assert [one.row_pk for one in a.get_unresolved_conflicts()] == [{"id": 2}]
+    numbers = {"id": "people", "boss": "people"}
+    assert named(a, "people", numbers) == named(b, "people", numbers)
+    assert [number for (number,) in b.connection.execute("SELECT id FROM people ORDER BY id")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_nobodys_rows_are_taken_twice_unasked(make: MakeEngine, tmp_path: Path) -> None:
+    """Whichever comes first, the bundle or `enable`; the one who brings both together is asked, and nobody else."""
+    a, b = two_offices(make)
+    path = a.generate_bundle(b.device_id, tmp_path / "a.bundle")
+    assert path is not None
+    b.import_bundle(path)
+    with pytest.raises(TableError, match=r'people has rows of its own.*adopt\(\{"people": "key"\}\)'):
+        b.enable_sync_for_table("people")
+    b.uninstall()
+    b.initialize()
+    for table in PEOPLE:
+        b.enable_sync_for_table(table)
+    path = a.generate_bundle(b.device_id, tmp_path / "again.bundle")
+    assert path is not None
+    before = people(b)
+    with pytest.raises(BundleError, match="brings rows of people, letters that another file had before it met"):
+        b.import_bundle(path)
+    assert people(b) == before
+    with pytest.raises(TableError, match=r"was enabled in .*b\.db already"):
+        b.adopt({"people": "key"})
+    b.adopt({"people": "distinct", "letters": "distinct"})
+    exchange(a, b)
+    assert [len(people(engine)) for engine in (a, b)] == [7, 7]
+    c = make("c", MAILS + LETTERS, PEOPLE)
+    exchange(a, b, c)
+    assert people(c) == people(a)
+
+
+def test_what_cannot_be_adopted_is_said(make: MakeEngine) -> None:
+    a, b = two_offices(make)
+    with pytest.raises(TableError, match="nothing has arrived for people: import"):
+        b.adopt({"people": "key"})
+    send(a, b)
+    for same, words in (
+        ("mail", r"'mail' says nothing of people: give 'key', 'distinct', or column names"),
+        ((), "says nothing of people"),
+        (("nowhere",), "people has no column 'nowhere' that is synced: it has id, mail, name, boss"),
+    ):
+        with pytest.raises(TableError, match=words):
+            b.adopt({"people": same})
+    with pytest.raises(TableError, match="there is no table 'nowhere'"):
+        b.adopt({"nowhere": "key"})
+    assert b.synced_tables() == ()

@@ -41,6 +41,7 @@ from sqlite_sync.folder import FileNote, FolderResult
 from sqlite_sync.importer import ImportResult, Progress, RowChange, RowName, TableChange
 from sqlite_sync.inspection import BundleInfo, TableInfo, inspect_bundle
 from sqlite_sync.operation import Operation
+from sqlite_sync.pairing import Adoption
 from sqlite_sync.status import ConflictCount, PeerStatus, Status, TableStatus
 from sqlite_sync.strategies import (
     Callback,
@@ -56,6 +57,7 @@ from sqlite_sync.strategies import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adoption",
     "AppTrigger",
     "BundleError",
     "BundleInfo",

@@ -6,7 +6,7 @@ are both translations, as SQL, so that no value travels through Python.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,19 +176,18 @@ def ordinals(database: Database, number: int) -> set[int]:
     return {ordinal for (ordinal,) in rows.fetchall()}
 
 
-def note_baseline(database: Database, number: int, ordinal: int, rows: str) -> None:
-    """Let the rows of this file's baseline be born there; `rows` selects their numbers."""
+def note_baseline(database: Database, number: int, ordinal: int, rows: str, others: Container[int]) -> None:
+    """Let the rows of this file's baseline be born there; `rows` selects their numbers, `others` are born elsewhere."""
     before = load(database, number)
     numbers = [
         one
         for (one,) in database.execute(f"SELECT number FROM ({rows}) WHERE {is_counted('number')} ORDER BY number")
-        if before.birth(one) != (ordinal, one)
+        if one not in others and before.birth(one) != (ordinal, one)
     ]
     after = before.renamed((one for one in numbers if before.is_in_a_run(one)), {})
     found = runs_of(((ordinal, one) for one in numbers), 1 if before.runs else MOST_GAP)
     runs = [Run(first, last, ordinal, first) for _, first, last in found]
     store(database, number, before, Numbering([*after.runs, *runs], after.top))
-    database.execute("UPDATE main.sync_tables SET baseline = ? WHERE table_no = ?", (ordinal, number))
 
 
 def keep(database: Database, number: int, ordinal: int, numbers: str) -> None:

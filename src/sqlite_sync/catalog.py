@@ -96,7 +96,9 @@ def register(database: Database, name: str, columns: Sequence[tuple[str, int]]) 
     """Make sure that a table and its columns, given as (name, place in the key), have numbers."""
     known = entry(database, name)
     if known is None:
-        database.execute("INSERT INTO main.sync_tables (name, is_enabled, top) VALUES (?, 0, 0)", (name,))
+        database.execute(
+            "INSERT INTO main.sync_tables (name, is_enabled, top, is_distinct) VALUES (?, 0, 0, 0)", (name,)
+        )
         number: int = database.one("SELECT table_no FROM main.sync_tables WHERE name = ?", (name,))
         present: tuple[str, ...] = ()
     else:
@@ -126,6 +128,16 @@ def mapped(database: Database) -> list[int]:
 def set_enabled(database: Database, number: int, *, is_enabled: bool) -> None:
     """Note whether a table is captured here."""
     database.execute("UPDATE main.sync_tables SET is_enabled = ? WHERE table_no = ?", (is_enabled, number))
+
+
+def is_distinct(database: Database, number: int) -> bool:
+    """Tell whether the user said that no row of this file's own is one of another file's own."""
+    return bool(database.one("SELECT is_distinct FROM main.sync_tables WHERE table_no = ?", (number,)))
+
+
+def set_distinct(database: Database, number: int) -> None:
+    """Note that the user said so."""
+    database.execute("UPDATE main.sync_tables SET is_distinct = 1 WHERE table_no = ?", (number,))
 
 
 def absent(database: Database, number: int) -> set[str]:

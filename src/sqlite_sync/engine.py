@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, overload
 
 from sqlite_sync import (
+    adopter,
     appender,
     arbiter,
     births,
@@ -49,6 +50,7 @@ from sqlite_sync.folder import FolderResult
 from sqlite_sync.importer import ImportResult, Progress, Request
 from sqlite_sync.mapping import Wish
 from sqlite_sync.operation import Operation
+from sqlite_sync.pairing import Adoption
 from sqlite_sync.resolver import Choice
 from sqlite_sync.status import Status
 
@@ -176,6 +178,28 @@ class SyncEngine:
             enrollment = enroller.enable_all(self._database, Wish(keys, references or {}))
             settler.settle(self._database, is_changed=True)
             return enrollment
+
+    def adopt(
+        self,
+        same: Mapping[str, str | Sequence[str]],
+        *,
+        references: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+    ) -> dict[str, Adoption]:
+        """Enable mapped tables that had rows before this file met another, and say which rows are the same.
+
+        Import the other file's bundle first; its operations are held. Then, by table: rows are the same where the
+        "key" is the same, where columns have equal values, as ("title", "due"), or never ("distinct"). Those of each
+        pair that differ are conflicts afterwards. A dry run counts, and changes nothing.
+        """
+        with (
+            self._verb(),
+            self._without_foreign_keys(),
+            self._database.transaction(commit=not dry_run),
+        ):
+            adoptions = adopter.adopt(self._database, same, references or {})
+            settler.settle(self._database, is_changed=True)
+            return adoptions
 
     def birth_of(self, table: str, number: int) -> tuple[bytes | None, int]:
         """Return where a row of a mapped table was born: the device id, and the row's number there.

@@ -5,17 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 
 from sqlite_sync import (
     applier,
-    births,
+    baselines,
     bookkeeping,
     capture,
     catalog,
     forks,
-    log,
     mapping,
+    pairing,
     reconciler,
     renumbering,
     settler,
@@ -23,14 +22,10 @@ from sqlite_sync import (
     triggers,
     versions,
 )
-from sqlite_sync.codec import pack, pack_tree
 from sqlite_sync.database import LAWS, Database, resource, schema_names
 from sqlite_sync.errors import ConstraintError, SchemaError, TableError
 from sqlite_sync.mapping import NO_WISH, Wish
-from sqlite_sync.operation import ID_BYTES, Kind, dot_number
-from sqlite_sync.tables import Table, commas, fold, is_ours
-
-_BASELINE_HLC = 1
+from sqlite_sync.tables import Table, fold, is_ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
         forks.create_keys(database, table)
         versions.create(database, table)
         catalog.note_columns(database, table)
-        brought = _baseline(database, table, is_mapped=entry.is_mapped)
+        brought = baselines.take(database, table, pairing.find(database, entry, table, wish.same))
     catalog.set_enabled(database, table.number, is_enabled=True)
     applier.apply_held(database, table)
     capture.install(database, table)
@@ -78,7 +73,7 @@ def enable_all(database: Database, wish: Wish = NO_WISH) -> Enrollment:
     synced = {fold(entry.name) for entry in catalog.entries(database) if entry.is_enabled}
     enabled, refused = {}, {}
     each = Wish(None if wish.keys == mapping.MAPPED else wish.keys, wish.references)
-    for name in parents_first(_with_wished(_parents(database), wish.references)):
+    for name in parents_first(parents(database, wish.references)):
         if fold(name) in synced:
             continue
         tool = bookkeeping.migration_tool(name, _column_names(database, name))
@@ -119,8 +114,11 @@ def _column_names(database: Database, name: str) -> list[str]:
     return [column for (column,) in database.execute("SELECT name FROM pragma_table_info(?, 'main')", (name,))]
 
 
-def _parents(database: Database) -> dict[str, set[str]]:
-    """Name the application's tables, virtual ones too, and which of them each refers to."""
+def parents(database: Database, references: Mapping[str, str]) -> dict[str, set[str]]:
+    """Name the application's tables, virtual ones too, and which of them each refers to.
+
+    `references` adds those that the user names, each as "table.column" of one table and the name of another.
+    """
     rows = database.execute(
         "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'virtual') ORDER BY name"
     )
@@ -129,24 +127,18 @@ def _parents(database: Database) -> dict[str, set[str]]:
         "SELECT t.name, f.\"table\" FROM pragma_table_list AS t, pragma_foreign_key_list(t.name, 'main') AS f "
         "WHERE t.schema = 'main' AND t.type = 'table'"
     ).fetchall()
-    parents: dict[str, set[str]] = {name: set() for name in names.values()}
+    found: dict[str, set[str]] = {name: set() for name in names.values()}
     for child, parent in pairs:
         if fold(child) in names and fold(parent) in names:
-            parents[names[fold(child)]].add(names[fold(parent)])
-    return parents
-
-
-def _with_wished(parents: dict[str, set[str]], references: Mapping[str, str]) -> dict[str, set[str]]:
-    """Add the references that the user names, each as "table.column" of one table and the name of another."""
-    names = {fold(name): name for name in parents}
+            found[names[fold(child)]].add(names[fold(parent)])
     for named, parent in references.items():
         child = named.rpartition(".")[0]
         missing = next((name for name in (child, parent) if fold(name) not in names), None)
         if missing is not None:
             msg = f"references names {named} and {parent}: there is no table {missing!r}; write TABLE.COLUMN and TABLE"
             raise TableError(msg)
-        parents[names[fold(child)]].add(names[fold(parent)])
-    return parents
+        found[names[fold(child)]].add(names[fold(parent)])
+    return found
 
 
 def disable(database: Database, name: str) -> None:
@@ -178,59 +170,6 @@ def uninstall(database: Database) -> None:
     for name in schema_names(resource("schema.sql")):
         if name in kinds:
             database.execute(f"DROP {kinds[name]} main.{name}")
-
-
-def _baseline(database: Database, table: Table, *, is_mapped: bool) -> int:
-    """Log the rows that stand in a table as inserts of its baseline device; return their number.
-
-    Copies of one file derive the same device from the same content, so these are then the same operations.
-    """
-    order = commas(f"{column.sql} COLLATE BINARY" for column in table.key)
-    names = commas(column.sql for column in table.columns)
-    bare = commas(
-        f"+{column.sql}" for column in table.columns
-    )  # no declared type, so that no converter of the user's steps in
-    digest = sha256(pack_head(table))
-    count = 0
-    for row in database.execute(f"SELECT {bare} FROM {table.sql} ORDER BY {order}"):
-        digest.update(pack(row))
-        count += 1
-    if not count:
-        return 0
-    ordinal = log.ordinal_for(database, as_uuid8(digest.digest()))
-    if is_mapped:
-        renumbering.make_room(database, table, ordinal)
-        births.note_baseline(database, table.number, ordinal, f"SELECT {table.key[0].sql} AS number FROM {table.sql}")
-    held = (dot_number(ordinal, 1), dot_number(ordinal, count))
-    if log.clock(database).get(ordinal):  # a peer with a copy of the same file has sent it already
-        database.execute(
-            "DELETE FROM main.sync_held WHERE table_no = ? AND low = ? AND high = ?", (table.number, *held)
-        )
-        return count
-    with database.open_log():
-        database.execute(
-            f"INSERT INTO main.sync_operations (op, table_no, kind, hlc, {commas(c.new for c in table.columns)}) "
-            f"SELECT row_number() OVER (ORDER BY {order}) + ?, {table.number}, {Kind.INSERT:d}, "
-            f"{_BASELINE_HLC}, {names} "
-            f"FROM {table.sql} ORDER BY {order}",
-            (dot_number(ordinal, 0),),
-        )
-    database.execute("UPDATE main.sync_devices SET seq = ? WHERE ordinal = ?", (count, ordinal))
-    log.note_context(database, {ordinal: count})
-    return count
-
-
-def pack_head(table: Table) -> bytes:
-    """Encode what a baseline digest starts with: the table's name, its columns, its key."""
-    return pack_tree([table.name, [c.name for c in table.columns], [c.name for c in table.key]])
-
-
-def as_uuid8(digest: bytes) -> bytes:
-    """Make a device id of a digest: a UUID of version 8."""
-    raw = bytearray(digest[:ID_BYTES])
-    raw[6] = (raw[6] & 0x0F) | 0x80
-    raw[8] = (raw[8] & 0x3F) | 0x80
-    return bytes(raw)
 
 
 def _require_not_renamed(database: Database, table: Table) -> None:

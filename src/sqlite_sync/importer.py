@@ -11,6 +11,7 @@ from sqlite_sync import (
     appender,
     applier,
     arbiter,
+    baselines,
     bundle,
     bundle_reader,
     catalog,
@@ -31,7 +32,7 @@ from sqlite_sync.database import Database
 from sqlite_sync.decision import Deferred, Resolved, Strategy
 from sqlite_sync.devices import Incoming
 from sqlite_sync.errors import BundleError, GapError
-from sqlite_sync.operation import Kind
+from sqlite_sync.operation import Kind, is_baseline
 from sqlite_sync.tables import Table, fold
 
 MOST_ROWS = 1000
@@ -177,6 +178,7 @@ def _import(database: Database, path: Path, header: Header, request: Request) ->
     old = log.clock(database)
     total = sum(device.new_count for device in found)
     appender.append(database, header, found, lambda done: request.progress(Progress("append", done, total)))
+    _require_related(database, path, found)
     applied, held = _split_tables(database, header, found)
     todo = Todo(
         new=sorted(device.new for device in found if device.new_count),
@@ -216,6 +218,21 @@ def _compare(database: Database, path: Path, header: Header) -> list[Device]:
         hlc = hlcs.get(one.last_common, 0) if min(known, device.to_seq) else 0
         devices.require_same_history(database, incoming, device, known, hlc)
     return found
+
+
+def _require_related(database: Database, path: Path, found: Sequence[Device]) -> None:
+    """Refuse rows of another file's own beside this file's own, until somebody has said which of them are the same."""
+    arrived = {d.ordinal for d in found if d.new_count and not d.known and is_baseline(d.range.device_id)}
+    names = baselines.unrelated(database, arrived, {d.ordinal for d in found if d.range.to_seq}) if arrived else []
+    if names:
+        each = ", ".join(f"{name}=distinct" for name in names)
+        msg = (
+            f"{path} brings rows of {', '.join(names)} that another file had before it met this one, which had rows of "
+            "its own: nobody has said which of them are the same. If none are: adopt as "
+            f'"distinct" (sqlite-sync adopt DB {each}), then import again. Else, on one of the two devices: uninstall, '
+            "initialize, import the other's bundle, and adopt (sqlite-sync adopt --help)"
+        )
+        raise BundleError(msg)
 
 
 def _split_tables(database: Database, header: Header, found: Sequence[Device]) -> tuple[list[Table], list[Entry]]:

@@ -6,7 +6,7 @@ numbers its own rows; a column that refers to it, declared or by the user's word
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlite_sync import births, catalog, log
@@ -14,11 +14,10 @@ from sqlite_sync.bundle import Header
 from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError, TableError
-from sqlite_sync.operation import ORDINAL_SHIFT
+from sqlite_sync.operation import ORDINAL_SHIFT, is_baseline
 from sqlite_sync.tables import Table, fold
 
 MAPPED, NATURAL = "mapped", "natural"
-_BASELINE_VERSION = 8  # of the UUID that a baseline's device id is
 
 
 def register(database: Database, header: Header) -> dict[int, Entry]:
@@ -41,7 +40,7 @@ def register(database: Database, header: Header) -> dict[int, Entry]:
         catalog.set_mapped(database, entry.number, there)
         if table.is_mapped and (before is None or not before.is_mapped):
             births.create(database, entry.number)
-    return {table.number: _entry(database, table.name) for table in header.tables}
+    return {table.number: registered(database, table.name) for table in header.tables}
 
 
 def require_mapped(database: Database, name: str) -> int:
@@ -53,7 +52,8 @@ def require_mapped(database: Database, name: str) -> int:
     return entry.number
 
 
-def _entry(database: Database, name: str) -> Entry:
+def registered(database: Database, name: str) -> Entry:
+    """Return the entry of a table that has its place in the catalogue."""
     found = catalog.entry(database, name)
     assert found is not None  # it was registered  # noqa: S101
     return found
@@ -74,13 +74,15 @@ def _disagreement(database: Database, entry: Entry, column: str, mapped: tuple[i
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user says of a table: its keys, mapped or natural, and its references.
+    """What the user says of a table: its keys, mapped or natural, its references, and which rows are known already.
 
-    None: as a peer says; else mapped, if the key is an INTEGER PRIMARY KEY.
+    No keys: as a peer says; else mapped, if the key is an INTEGER PRIMARY KEY. Rows that stand in the table and such
+    that arrived are the `same` by their "key", by the values of these columns, or never ("distinct"); None: not said.
     """
 
     keys: str | None = None
     references: Mapping[str, str] = field(default_factory=dict)
+    same: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         """Refuse other words."""
@@ -105,14 +107,43 @@ def register_own(database: Database, table: Table, wish: Wish = NO_WISH) -> Tabl
     catalog.set_mapped(
         database, entry.number, {name: number for name, number in declared.items() if fold(name) not in known}
     )
-    entry = _entry(database, table.name)
-    if before is not None and wish.keys is not None and (wish.keys == MAPPED) != before.is_mapped:
-        other = MAPPED if before.is_mapped else NATURAL
-        msg = f"{table.name} has {other} keys, as its operations that are here say: they stay so on all devices"
-        raise SchemaError(msg)
+    entry = registered(database, table.name)
+    if before is not None:
+        _require_keys(before, wish)
+        _add_references(database, table, before, wish.references)
+        entry = registered(database, table.name)
     if before is None and entry.is_mapped:
         births.create(database, entry.number)
     return table
+
+
+def _require_keys(before: Entry, wish: Wish) -> None:
+    """Refuse other keys than a table has already."""
+    if wish.keys is not None and (wish.keys == MAPPED) != before.is_mapped:
+        msg = (
+            f"{before.name} has {MAPPED if before.is_mapped else NATURAL} keys, as its operations that are here say: "
+            "they stay so on all devices. To begin anew with others: uninstall, initialize, and enable it again"
+        )
+        raise SchemaError(msg)
+
+
+def _add_references(database: Database, table: Table, before: Entry, references: Mapping[str, str]) -> None:
+    """Let known columns number rows from now on; SchemaError where their numbers went to others as they are."""
+    here = dict(zip(map(fold, before.columns), before.mapped, strict=True))
+    wished = {
+        column: _numbered(database, *parent)
+        for column, parent in _undeclared(table, references).items()
+        if column in here
+    }
+    changed = {column: number for column, number in wished.items() if number != here[column]}
+    if changed and _has_met(database, before.number):
+        msg = (
+            f"{before.name}.{next(iter(changed))} is a plain value in the operations that other devices have: it "
+            "cannot become a reference any more. To begin anew: uninstall, initialize, and enable the tables again, "
+            "on all devices"
+        )
+        raise SchemaError(msg)
+    catalog.set_mapped(database, before.number, changed)
 
 
 def _declared(database: Database, table: Table, wish: Wish) -> dict[str, int | None]:
@@ -173,7 +204,7 @@ def map_children(database: Database, table: Table) -> None:
 
     TableError where such numbers went to other devices as they are.
     """
-    if not _entry(database, table.name).is_mapped:
+    if not registered(database, table.name).is_mapped:
         return
     own = fold(table.name), fold(table.key[0].name)
     for entry in catalog.entries(database):
@@ -196,7 +227,7 @@ def map_children(database: Database, table: Table) -> None:
 
 def _has_met(database: Database, number: int) -> bool:
     """Tell whether other devices' operations on a table are here."""
-    ordinals = [o for o, device in log.device_ids(database).items() if o and device[6] >> 4 != _BASELINE_VERSION]
+    ordinals = [o for o, device in log.device_ids(database).items() if o and not is_baseline(device)]
     return any(
         database.one(
             f"SELECT EXISTS (SELECT 1 FROM main.sync_operations WHERE op > {-(ordinal << ORDINAL_SHIFT)} "

@@ -12,6 +12,7 @@ from sqlite_sync.codec import Value
 
 ORDINAL_SHIFT = 40
 ID_BYTES = 16
+BASELINE_VERSION = 8  # of the UUID that a baseline's device id is
 PARKED_KINDS = ("unique", "foreign_key", "check", "not_null", "schema")  # of conflicts of rows that stand in no table
 NO_OP_ID = bytes(ID_BYTES)  # the base of an operation on a row that was parked
 MAX_STRATEGY_CHARACTERS = 200
@@ -87,3 +88,8 @@ def parked_id(local: bytes, parked: bytes) -> bytes:
 def conflict_id(one: bytes, other: bytes) -> bytes:
     """Derive a conflict's id from its two op ids, in whichever order they come."""
     return sha256(b"conflict" + min(one, other) + max(one, other)).digest()[:ID_BYTES]
+
+
+def is_baseline(device_id: bytes) -> bool:
+    """Tell whether a device is the baseline of a table: the rows that stood there when it was enabled."""
+    return device_id[6] >> 4 == BASELINE_VERSION

@@ -6,7 +6,7 @@ for another row, so that in the log each number stands for one row only. No row 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from sqlite_sync import births, catalog
 from sqlite_sync.catalog import Entry
@@ -15,6 +15,7 @@ from sqlite_sync.database import Database
 from sqlite_sync.numbering import Numbering
 from sqlite_sync.tables import Table, commas, literal
 
+NOTHING: Mapping[int, int] = {}
 EVERY = 1 << 62  # beyond every dot number
 
 
@@ -73,31 +74,33 @@ def _rename_in_forks(database: Database, entry: Entry, positions: list[int]) -> 
             database.execute("UPDATE main.sync_forks SET base = ? WHERE fork = ?", (pack_image(renamed), fork))
 
 
-def make_room(database: Database, table: Table, baseline: int | None) -> None:
+def make_room(database: Database, table: Table, baseline: int | None, same: Mapping[int, int] = NOTHING) -> None:
     """Let held rows give way to the rows of a table that is being enabled, where both have one number.
 
-    The held rows of this very baseline get the numbers of the rows that they are.
+    The held rows of this very baseline, and those that are the `same`, get the numbers of the rows that they are.
     """
     _note_top(database, table)
     before = births.load(database, table.number)
     if not before.runs:
         return
-    moves = dict(_moves(before, baseline, _held_only(database, table)))
+    moves = dict(_moves(before, baseline, same, _held_only(database, table)))
     if moves:
         renumber(database, table.number, [(number, EVERY, fresh) for number, fresh in moves.items()])
         named = {fresh: birth for number, fresh in moves.items() if (birth := before.birth(number))}
         births.store(database, table.number, before, before.renamed(moves, named))
 
 
-def _moves(before: Numbering, baseline: int | None, held: set[int]) -> Iterator[tuple[int, int]]:
-    """Yield (number, new number): to the rows of the baseline theirs, to others that stand in their way the next."""
-    same = {
+def _moves(
+    before: Numbering, baseline: int | None, paired: Mapping[int, int], held: set[int]
+) -> Iterator[tuple[int, int]]:
+    """Yield (number, new number): to the rows that are here theirs, to others that stand in their way the next."""
+    same = {**paired} | {
         number: number + run.shift
         for run in before.runs
         if run.ordinal == baseline and run.shift
         for number in range(run.low, run.high + 1)
     }
-    yield from same.items()
+    yield from ((number, kept) for number, kept in same.items() if number != kept)
     fresh = max([before.top, *same.values()])
     for number in sorted((held | set(same.values())) - same.keys()):
         birth = before.birth(number)

@@ -22,11 +22,11 @@ CREATE TABLE sync_contexts (              -- from its operation `seq` on, a devi
 ) WITHOUT ROWID;
 
 CREATE TABLE sync_tables (
-    table_no   INTEGER PRIMARY KEY,
-    name       TEXT NOT NULL UNIQUE COLLATE NOCASE,
-    is_enabled INTEGER NOT NULL,
-    top        INTEGER NOT NULL,          -- the greatest number that a mapped table ever used here
-    baseline   INTEGER                    -- ordinal of the baseline of the rows that this file had itself, until it met another
+    table_no    INTEGER PRIMARY KEY,
+    name        TEXT NOT NULL UNIQUE COLLATE NOCASE,
+    is_enabled  INTEGER NOT NULL,
+    top         INTEGER NOT NULL,         -- the greatest number that a mapped table ever used here
+    is_distinct INTEGER NOT NULL          -- 1: the user said that its rows of before the files met are all different
 );
 
 CREATE TABLE sync_columns (

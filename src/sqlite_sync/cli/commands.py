@@ -8,6 +8,7 @@ import sys
 import click
 
 from sqlite_sync import __version__
+from sqlite_sync.cli.adopt_command import adopt
 from sqlite_sync.cli.bundle_commands import bundle, import_, inspect, sync
 from sqlite_sync.cli.conflict_commands import conflicts, resolve
 from sqlite_sync.cli.database_commands import (
@@ -45,7 +46,7 @@ def demo(*, keep: bool) -> None:
 
 
 for command in (
-    *(demo, doctor, init, enable, sync, status, conflicts, resolve),
+    *(demo, doctor, init, enable, adopt, sync, status, conflicts, resolve),
     *(bundle, inspect, import_, log, explain, trigger, disable, reconcile, migrate, renew, uninstall),
 ):
     commands.add_command(command)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
 
 from sqlite_sync import Operation, SyncEngine
+from sqlite_sync.cli.adopt_command import pairs
 from sqlite_sync.cli.group import (
     database_argument,
     examples,
@@ -58,7 +59,7 @@ def init(*, database: Path, create: bool, as_json: bool) -> None:
 @click.option(
     "--keys",
     type=click.Choice(["natural", "mapped"]),
-    help="Natural: numbers mean the same everywhere. Else counted keys are each device's own.",
+    help="Natural: a number is the same row everywhere. Mapped, as counted keys are else: each device counts.",
 )
 @click.option(
     "--reference", "references", metavar="COLUMN=TABLE", multiple=True, help="A column refers to a mapped table."
@@ -81,10 +82,7 @@ def enable(  # noqa: PLR0913 - one for each option
     if is_all == bool(tables):
         message = "name the tables, or use --all"
         raise click.UsageError(message)
-    if any("=" not in reference for reference in references):
-        message = "--reference is COLUMN=TABLE, as in comments.todo_id=todos"
-        raise click.UsageError(message)
-    named = dict(reference.split("=", 1) for reference in references)
+    named = dict(pairs(references))
     rows: dict[str, int] = {}
     refused: dict[str, str] = {}
     with opened(database) as engine:
@@ -95,12 +93,24 @@ def enable(  # noqa: PLR0913 - one for each option
             rows[table] = engine.enable_sync_for_table(table, keys=keys, references=named)
             if not as_json:
                 click.echo(_enabled(table, rows[table]))
+        if not as_json:
+            _suggest(engine, rows)
     if as_json:
         print_json({"baseline_rows": rows, **({"refused": refused} if is_all else {})})
     elif is_all:
         lines = [_enabled(*each) for each in rows.items()]
         lines += [printable(f"{table}: not enabled: {why}") for table, why in refused.items()]
         click.echo("\n".join(lines) or "nothing to enable: every table is synced already, or there is none")
+
+
+def _suggest(engine: SyncEngine, enabled: Collection[str]) -> None:
+    """Name columns that look like references, and whose numbers would not be translated."""
+    names = {name.lower() for name in enabled}
+    for table in engine.doctor().tables:
+        if table.name.lower() in names:
+            for finding in table.findings:
+                if finding.code == "reference" and finding.level == "warning":
+                    say(f"{table.name}: {finding.message}; {finding.remedy}")
 
 
 def _enabled(table: str, rows: int) -> str:
