@@ -39,6 +39,16 @@ from sqlite_sync.verdict import (
 _BATCH_ROWS = 1000
 
 
+class AbsentRowsError(SchemaError):
+    """A table does not hold what its log says."""
+
+    def __init__(self, table: Table, rows: int) -> None:
+        super().__init__(
+            f"{table.name} does not hold what its log says: {rows} of its rows are missing, so something "
+            f"changed it uncaptured; run reconcile on {table.name} and import again"
+        )
+
+
 @dataclass(slots=True)
 class Plan:
     """What is to be done to one table: rows per kind that go as sets, and final rows per action that were judged."""
@@ -60,7 +70,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which rows to look for: only forks; or, thoroughly, also inserts of rows that are there already."""
+    """Which rows to look for: only forks; or, thoroughly, also inserts of what is there, and changes of what is not."""
 
     only_forks: bool = False
     is_thorough: bool = False
@@ -112,7 +122,7 @@ def _find_contested(database: Database, table: Table, kinds: Mapping[int, int], 
         sources.append(f"SELECT {collated} FROM {new} AND (o.kind >= {Kind.RESOLVE:d} OR o.base IS NOT NULL)")
     if kinds and search.is_thorough:
         there = f"SELECT 1 FROM {table.sql} AS t WHERE {same_key(table, 't.{c.keyed}', 'o.{c.new}')}"
-        sources.append(f"SELECT {collated} FROM {new} AND o.kind = {Kind.INSERT:d} AND EXISTS ({there})")
+        sources.append(f"SELECT {collated} FROM {new} AND (o.kind = {Kind.INSERT:d}) = EXISTS ({there})")
     if forks.has_forks(database, table):
         sources.append(
             f"SELECT {collated} FROM {log.in_ranges('sync_new')} CROSS JOIN main.sync_keys_{n} AS k "
@@ -174,6 +184,7 @@ class _Judge:
 
     def __init__(self, database: Database, table: Table, contexts: Contexts) -> None:
         self._database = database
+        self._table = table
         self._knows = contexts.knows
         self._width = len(table.columns)
         self._whole = catalog.whole(database, table)
@@ -221,10 +232,20 @@ class _Judge:
             verdict = judge(base, operations, self._knows, self._key)
         except MissingParentError:  # or an insert replaced a live row, so its undoing did not give what stood there
             base, operations = None, forks.history(self._database, self._whole, operations[0])
+            self._require_logged(row, operations)
             verdict = judge(base, operations, self._knows, self._key, is_whole=True)
         native = tuple([operations[0].values[i] for i in self._key_order])
         shown = None if verdict.image is None else verdict.image[: self._width]
         return shown, Fork(row.fork, native, base, operations, verdict)
+
+    def _require_logged(self, row: _Contested, operations: Sequence[RowOperation]) -> None:
+        """Refuse to go on from a row that the log says is there, and the table does not have."""
+        new = {op.dot for op in row.new}
+        former = [op for op in operations if op.dot not in new]
+        if row.current is None and row.fork is None and former:
+            verdict = judge(None, former, self._knows, self._key, is_whole=True)
+            if verdict.image is not None:
+                raise AbsentRowsError(self._table, 1)
 
     def _is_incomplete(self, operations: Sequence[RowOperation]) -> bool:
         """Tell whether a base is none of these operations."""
@@ -319,12 +340,3 @@ def _create_final(database: Database, table: Table) -> str:
 def value_names(table: Table) -> str:
     """Name the columns that hold an image in the temporary tables."""
     return commas(f"c{i}" for i in range(len(table.columns)))
-
-
-def disagreement(table: Table, rows: int) -> SchemaError:
-    """Make the error for a table that does not hold what its log says."""
-    return SchemaError(
-        f"{table.name} does not hold what its log says: {rows} of its rows are missing, so something "
-        "changed it uncaptured; "
-        f"run reconcile on {table.name} and import again"
-    )

@@ -52,6 +52,7 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
     reconciler.require_keys(database, table)
     is_known = catalog.was_enabled(database, table.number)
     mapping.map_children(database, table)
+    catalog.set_enabled(database, table.number, is_enabled=True)  # its rows have parents and children from here on
     if is_known:
         if entry.is_mapped:
             renumbering.make_room(database, table, None)
@@ -62,7 +63,6 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
         versions.create(database, table)
         catalog.note_columns(database, table)
         brought = _baseline(database, table, is_mapped=entry.is_mapped)
-    catalog.set_enabled(database, table.number, is_enabled=True)
     applier.apply_held(database, table)
     capture.install(database, table)
     if is_known:

@@ -27,8 +27,9 @@ def settle(database: Database, *, is_changed: bool = False) -> None:
     broken = _broken(database)
     for table in broken:
         reconciler.reconcile(database, table)
-        reconciler.judge_forks(database, table.name)
     if broken:
+        for table in catalog.enabled(database):  # of the others too, writes may only have been listed
+            reconciler.judge_forks(database, table.name)
         reuse.look(database)
     _judge(database, is_changed=is_changed or bool(broken))
 
