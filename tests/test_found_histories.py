@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from conftest import MakeEngine, exchange, rows, send, tick
-from sqlite_sync import SchemaError, SyncEngine
+from sqlite_sync import Conflict, ConflictError, Defer, PreferRemote, SchemaError, SyncEngine
 
 PLAIN = "CREATE TABLE t (id TEXT PRIMARY KEY, x, y)"
+FAMILY = (
+    "CREATE TABLE parents (id TEXT PRIMARY KEY, name);CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents)"
+)
 
 
 def run(engine: SyncEngine, *statements: str) -> None:
@@ -94,3 +97,101 @@ def test_a_row_that_is_gone_uncaptured_is_not_brought_back_by_somebody_elses_upd
     b.reconcile()
     assert both(a, b) == [("p", 2, 1)]
     assert [one.kind for one in a.get_unresolved_conflicts()] == ["update/delete"]
+
+
+# Tables that are not enabled for a while
+
+
+def kinds(engine: SyncEngine) -> list[tuple[str, str, dict[str, object]]]:
+    return [(one.kind, one.table_name, dict(one.row_pk)) for one in engine.get_unresolved_conflicts()]
+
+
+def test_a_child_that_was_written_while_its_table_was_disabled_waits_for_the_parent_that_went(make: MakeEngine) -> None:
+    a, b = (make(name, FAMILY, ("parents", "t")) for name in "ab")
+    run(a, "INSERT INTO parents VALUES ('p', 'first')")
+    exchange(a, b)
+    b.disable_sync_for_table("t")
+    run(b, "INSERT INTO t VALUES ('c', 'p')")
+    run(a, "INSERT INTO t VALUES ('other', 'p')", "DELETE FROM t", "DELETE FROM parents")
+    send(a, b)
+
+    b.enable_sync_for_table("t")
+    assert kinds(b) == [("foreign_key", "t", {"id": "c"})]
+    assert both(a, b) == []
+
+
+def test_a_child_that_was_written_while_its_parents_delete_was_held_knew_it(make: MakeEngine) -> None:
+    a, b = (make(name, FAMILY, ("parents", "t")) for name in "ab")
+    run(a, "INSERT INTO parents VALUES ('p', 'first')")
+    exchange(a, b)
+    b.disable_sync_for_table("parents")
+    run(a, "DELETE FROM parents")
+    send(a, b)
+    run(b, "INSERT INTO t VALUES ('c', 'p')")
+
+    b.enable_sync_for_table("parents")
+    assert both(a, b) == [("c", "p")]
+    assert values(b, "parents") == []
+
+
+def two_versions(a: SyncEngine, b: SyncEngine) -> Conflict:
+    """Let two devices insert one row, and one of them hear of it; return the conflict."""
+    run(a, "INSERT INTO t VALUES ('p', 1, 1)")
+    run(b, "INSERT INTO t VALUES ('p', 2, 2)")
+    send(a, b)
+    [conflict] = b.get_unresolved_conflicts()
+    return conflict
+
+
+def test_a_conflict_of_a_disabled_table_is_listed_and_cannot_be_resolved(make: MakeEngine) -> None:
+    a, b = (make(name, PLAIN, ("t",)) for name in "ab")
+    conflict = two_versions(a, b)
+    b.disable_sync_for_table("t")
+    assert b.get_unresolved_conflicts() == [conflict]
+    for choice in ("local", "remote", None, {"x": 3}, PreferRemote()):
+        with pytest.raises(ConflictError, match=r"t is not synced here, so its conflict on .* enable t first"):
+            b.resolve(conflict, choice)
+    result = b.resolve_all(PreferRemote())
+    assert [one.reason for one in result.deferred] == ["t is not synced here: enable it first"]
+    assert b.get_vector_clock()[b.device_id] == 1
+
+    b.enable_sync_for_table("t")
+    b.resolve(conflict, "remote")
+    assert both(a, b) == [("p", 1, 1)]
+    assert b.resolve_all(Defer()).deferred == ()
+
+
+def test_a_parent_in_a_disabled_table_cannot_be_brought_back(make: MakeEngine) -> None:
+    a, b = (make(name, FAMILY, ("parents", "t")) for name in "ab")
+    run(a, "INSERT INTO parents VALUES ('p', 'first')")
+    exchange(a, b)
+    run(a, "DELETE FROM parents")
+    run(b, "INSERT INTO t VALUES ('c', 'p')")
+    send(a, b)
+    b.disable_sync_for_table("parents")
+    [conflict] = b.get_unresolved_conflicts()
+    assert conflict.kind == "foreign_key"
+    with pytest.raises(ConflictError, match="is in parents, which is not synced here: enable parents first"):
+        b.resolve(conflict, "remote")
+
+    b.enable_sync_for_table("parents")
+    b.resolve(conflict, "remote")
+    assert both(a, b) == [("c", "p")]
+    assert values(b, "parents") == [("p", "first")]
+
+
+# Copies
+
+
+def test_what_was_written_before_a_copy_was_renewed_is_judged_though_another_table_is_broken(make: MakeEngine) -> None:
+    schema = f"{PLAIN}; CREATE TABLE other (id TEXT PRIMARY KEY)"
+    a, b = (make(name, schema, ("t", "other")) for name in "ab")
+    conflict = two_versions(a, b)
+    b.connection.execute("DROP TRIGGER sync_delete_2")
+    run(b, "UPDATE t SET y = 3")
+    b.renew_device()
+
+    [after] = b.get_unresolved_conflicts()
+    assert (after.conflict_id, after.local_op_id) != (conflict.conflict_id, conflict.local_op_id)
+    assert dict(b.images(after).local or {}) == {"id": "p", "x": 2, "y": 3}
+    assert both(a, b) == [("p", 2, 3)]
