@@ -195,3 +195,89 @@ def test_what_was_written_before_a_copy_was_renewed_is_judged_though_another_tab
     assert (after.conflict_id, after.local_op_id) != (conflict.conflict_id, conflict.local_op_id)
     assert dict(b.images(after).local or {}) == {"id": "p", "x": 2, "y": 3}
     assert both(a, b) == [("p", 2, 3)]
+
+
+# Rows that refer to themselves
+
+ITSELF = "PRAGMA foreign_keys = ON; CREATE TABLE t (id TEXT PRIMARY KEY, r REFERENCES t {})"
+ITSELF_AND_UNIQUE = "PRAGMA foreign_keys = ON; CREATE TABLE t (id TEXT PRIMARY KEY, r REFERENCES t {}, u UNIQUE)"
+BY_NUMBER = "PRAGMA foreign_keys = ON; CREATE TABLE t (id TEXT PRIMARY KEY, r INTEGER REFERENCES t {})"
+ROUND = (
+    "PRAGMA foreign_keys = ON; CREATE TABLE t (id TEXT PRIMARY KEY, r REFERENCES s ON DELETE CASCADE ON UPDATE CASCADE);"
+    "CREATE TABLE s (id TEXT PRIMARY KEY REFERENCES t ON DELETE CASCADE ON UPDATE CASCADE)"
+)
+
+
+def replayed(make: MakeEngine, schema: str, *statements: str, tables: tuple[str, ...] = ("t",)) -> list[object]:
+    """Run the statements on a captured table; check that its log says what it holds, and return that."""
+    a, b = (make(name, schema, tables) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(a, *statements)
+    assert a.reconcile() == 0
+    assert both(a, b) == values(a)
+    return list(values(a))
+
+
+@pytest.mark.parametrize(("action", "expected"), [("CASCADE", "b"), ("SET NULL", None), ("SET DEFAULT", None)])
+def test_a_row_that_refers_to_itself_follows_its_own_key(make: MakeEngine, action: str, expected: object) -> None:
+    schema = ITSELF.format(f"ON UPDATE {action}")
+    statements = "INSERT INTO t VALUES ('a', 'a'), ('c', 'a')", "UPDATE t SET id = 'b' WHERE id = 'a'"
+    assert replayed(make, schema, *statements) == [("b", expected), ("c", expected)]
+
+
+def test_rows_that_refer_to_each_other_follow_their_keys(make: MakeEngine) -> None:
+    rows_of_two = "INSERT INTO t VALUES ('a', NULL), ('b', 'a')", "UPDATE t SET r = 'b' WHERE id = 'a'"
+    schema = ITSELF.format("ON UPDATE CASCADE")
+    assert replayed(make, schema, *rows_of_two, "UPDATE t SET id = id || 'x'") == [("ax", "bx"), ("bx", "ax")]
+
+
+def test_a_reference_of_another_type_follows_its_own_key(make: MakeEngine) -> None:
+    statements = "INSERT INTO t VALUES ('7', NULL), ('x', 7)", "UPDATE t SET id = '8' WHERE id = '7'"
+    assert replayed(make, BY_NUMBER.format("ON UPDATE CASCADE"), *statements) == [("8", None), ("x", 8)]
+
+
+def test_a_key_that_comes_back_through_another_table_is_followed(make: MakeEngine) -> None:
+    statements = "INSERT INTO t VALUES ('a', NULL)", "INSERT INTO s VALUES ('a')", "UPDATE t SET r = 'a'"
+    assert replayed(make, ROUND, *statements, "UPDATE t SET id = 'b'", tables=("t", "s")) == [("b", "b")]
+
+
+@pytest.mark.parametrize(
+    ("schema", "statement"),
+    [
+        (ITSELF, "UPDATE OR REPLACE t SET id = 'b' WHERE id = 'a'"),
+        (ITSELF_AND_UNIQUE, "UPDATE OR REPLACE t SET id = 'b' WHERE id = 'a'"),
+        (ITSELF_AND_UNIQUE, "UPDATE OR REPLACE t SET u = 1 WHERE id = 'a'"),
+        (ITSELF_AND_UNIQUE, "UPDATE OR REPLACE t SET u = 1, id = 'd' WHERE id = 'a'"),
+        (BY_NUMBER.replace("TEXT", "BLOB"), "UPDATE OR REPLACE t SET id = 'b' WHERE id = 'a'"),
+    ],
+)
+def test_a_row_that_displaces_the_one_it_hangs_on_goes_with_it(make: MakeEngine, schema: str, statement: str) -> None:
+    columns = "(id, r, u)" if "UNIQUE" in schema else "(id, r)"
+    extra = [", 1", ", 2", ", 3"] if "UNIQUE" in schema else [""] * 3
+    inserts = [f"({row}{more})" for row, more in zip(("'b', NULL", "'a', 'b'", "'c', 'a'"), extra, strict=True)]
+    insert = f"INSERT INTO t {columns} VALUES {', '.join(inserts)}"
+    assert replayed(make, schema.format("ON DELETE CASCADE"), insert, statement) == []
+
+
+def test_a_cascade_through_another_table_takes_the_row_that_displaces(make: MakeEngine) -> None:
+    statements = (
+        "INSERT INTO t VALUES ('b', NULL)",
+        "INSERT INTO s VALUES ('b')",
+        "INSERT INTO t VALUES ('a', 'b')",
+        "UPDATE OR REPLACE t SET id = 'b' WHERE id = 'a'",
+    )
+    assert replayed(make, ROUND, *statements, tables=("t", "s")) == []
+
+
+def test_a_note_that_came_to_nothing_is_no_delete(make: MakeEngine) -> None:
+    statements = (
+        "INSERT INTO t VALUES ('b', NULL), ('a', NULL), ('c', 'a')",
+        "UPDATE OR IGNORE t SET id = 'b' WHERE id = 'a'",
+        "UPDATE t SET r = 'b' WHERE id = 'b'",
+        "DELETE FROM t WHERE id = 'c'",
+        "UPDATE OR REPLACE t SET id = 'b' WHERE id = 'a'",
+        "DELETE FROM t WHERE id = 'b'",
+        "INSERT INTO t VALUES ('b', 'b')",
+    )
+    assert replayed(make, ITSELF.format("ON DELETE CASCADE"), *statements) == [("b", "b")]
