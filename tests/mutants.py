@@ -49,6 +49,7 @@ CONVERGENCE = ("tests/test_convergence.py",)
 FOLDER = ("tests/test_folder.py",)
 FAULTS = ("tests/test_faults.py",)
 HOSTILE = ("tests/test_hostile.py",)
+FOUND = ("tests/test_found_histories.py",)
 GUEST = ("tests/test_guest.py",)
 
 MUTANTS = (
@@ -56,9 +57,14 @@ MUTANTS = (
     Mutant("capture: values are compared without their type", "triggers.py", 'return f"({test} OR typeof(OLD.{column.sql}) <> typeof(NEW.{column.sql}))"', "return test", CAPTURE),
     Mutant("capture: values are compared by the column's collation", "triggers.py", 'IS NOT NEW.{column.sql} COLLATE BINARY"', 'IS NOT NEW.{column.sql}"', CAPTURE),
     Mutant("capture: a key changed by UPDATE is not followed", "triggers.py", '            "rekey": self._rekey(),\n', "", CAPTURE),
-    Mutant("capture: rows displaced by REPLACE are not looked for", "triggers.py", "        if self.table.uniques:\n            texts |=", "        if False:\n            texts |=", CAPTURE),
+    Mutant("capture: rows displaced by REPLACE are not looked for", "triggers.py", "        if self.table.uniques or self.table.cascades_to_itself:\n            texts |=", "        if False:\n            texts |=", CAPTURE),
     Mutant("capture: a noted row is logged as deleted though it stands", "triggers.py", 'gone=f"NOT EXISTS (', 'gone=f"EXISTS (', CAPTURE),
-    Mutant("capture: the note of a deleted row is kept", "triggers.py", '        if not self.table.uniques:\n            return ""', '        return ""', CAPTURE),
+    Mutant("capture: the note of a deleted row is kept", "triggers.py", '        if not (self.table.uniques or self.table.cascades_to_itself):\n            return ""', '        return ""', CAPTURE),
+    Mutant("capture: a row that refers to itself keeps its former key", "triggers.py", "if self.table.follows_keys else", "if False else", FOUND),
+    Mutant("capture: what a row that goes displaced is not logged", "triggers.py", "            **self._cascading(),", "            **{},", FOUND),
+    Mutant("import: the update of a row that is not there is counted", "applier.py", "except (sqlite3.IntegrityError, AbsentRowsError):", "except sqlite3.IntegrityError:", FOUND),
+    Mutant("enable: parked rows are not tried again", "enroller.py", "    settler.try_again(database)\n", "", FOUND),
+    Mutant("resolve: a disabled table's conflict is closed", "conflicts.py", "    if found[0].number not in", "    if None in", FOUND),
     Mutant("capture: NULL in a key is let through", "triggers.py", 'if nulls else ""', 'if False else ""', BAD),
     Mutant("capture: times go on from the clock alone", "triggers.py", '    "(SELECT hlc FROM sync_operations ORDER BY op DESC LIMIT 1), (SELECT hlc_floor FROM sync_state)) "\n', '    "0) "\n', ("tests/test_clock.py", *PROMISES, *CONVERGENCE)),
     Mutant("capture: times have no random step", "triggers.py", "+ 1 + (random() & 4095)", "+ 1", PROMISES),

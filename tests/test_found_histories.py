@@ -134,6 +134,30 @@ def test_a_child_that_was_written_while_its_parents_delete_was_held_knew_it(make
     assert values(b, "parents") == []
 
 
+def test_a_child_stands_when_the_table_of_its_parent_that_nobody_wrote_is_enabled(make: MakeEngine) -> None:
+    a, b = make("a", FAMILY, ("parents", "t")), make("b", FAMILY, ("t",))
+    run(a, "INSERT INTO t VALUES ('c', 'p')")
+    send(a, b)
+    assert kinds(b) == [("foreign_key", "t", {"id": "c"})]
+    b.enable_sync_for_table("parents")
+    assert both(a, b) == [("c", "p")]
+
+
+def test_a_parked_row_is_not_kept_out_by_its_other_reference_to_the_same_table(make: MakeEngine) -> None:
+    schema = "CREATE TABLE t (id TEXT PRIMARY KEY, r REFERENCES t, s REFERENCES t)"
+    a, b, c = (make(name, schema, ("t",)) for name in "abc")
+    run(a, "INSERT INTO t VALUES ('p', NULL, 'q')")
+    run(b, "INSERT INTO t VALUES ('p', 'nobody', NULL)")
+    run(c, "INSERT INTO t VALUES ('q', NULL, NULL)", "INSERT INTO t VALUES ('c', 'nobody', 'p')")
+    run(c, "DELETE FROM t WHERE id = 'q'")
+    send(a, c)
+    assert sorted(row["id"] for kind, _, row in kinds(c) if kind == "foreign_key") == ["c", "p"]
+    send(b, c)
+    assert [kind for kind, *_ in kinds(c)] == ["insert/insert"]
+    exchange(a, b, c)
+    assert both(a, c) == both(b, c) == [("c", "nobody", "p"), ("p", "nobody", None)]
+
+
 def two_versions(a: SyncEngine, b: SyncEngine) -> Conflict:
     """Let two devices insert one row, and one of them hear of it; return the conflict."""
     run(a, "INSERT INTO t VALUES ('p', 1, 1)")
