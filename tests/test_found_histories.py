@@ -158,6 +158,23 @@ def test_a_parked_row_is_not_kept_out_by_its_other_reference_to_the_same_table(m
     assert both(a, c) == both(b, c) == [("c", "nobody", "p"), ("p", "nobody", None)]
 
 
+def test_a_parked_row_stays_so_when_another_of_its_versions_arrives(make: MakeEngine) -> None:
+    a, b = (make(name, FAMILY, ("parents", "t")) for name in "ab")
+    run(a, "INSERT INTO parents VALUES ('p', 'first')", "INSERT INTO t VALUES ('c', NULL)")
+    exchange(a, b)
+    run(b, "DELETE FROM parents")
+    early = b.generate_bundle(a.device_id, b.path.with_suffix(".early"))
+    run(b, "DELETE FROM t")
+    run(a, "UPDATE t SET parent = 'p'")
+    assert early is not None
+    a.import_bundle(early)
+    assert kinds(a) == [("foreign_key", "t", {"id": "c"})]
+
+    send(b, a)
+    assert sorted(kind for kind, *_ in kinds(a)) == ["foreign_key", "update/delete"]
+    assert both(a, b) == []
+
+
 def two_versions(a: SyncEngine, b: SyncEngine) -> Conflict:
     """Let two devices insert one row, and one of them hear of it; return the conflict."""
     run(a, "INSERT INTO t VALUES ('p', 1, 1)")
