@@ -221,6 +221,56 @@ def test_a_parent_in_a_disabled_table_cannot_be_brought_back(make: MakeEngine) -
     assert values(b, "parents") == [("p", "first")]
 
 
+# Deletes that do not say what stood there
+
+
+def test_what_a_delete_does_not_know_of_a_column_stays_in_a_concurrent_edit(make: MakeEngine) -> None:
+    a, b, c = (make(name, PLAIN, ("t",)) for name in "abc")
+    run(a, "INSERT INTO t VALUES ('p', 1, 1)")
+    run(a, "ALTER TABLE t ADD COLUMN later", "UPDATE t SET later = 5")
+    run(c, "ALTER TABLE t ADD COLUMN later")
+    exchange(a, b, c)
+    run(b, "DELETE FROM t", "ALTER TABLE t ADD COLUMN later")
+    run(a, "UPDATE t SET x = 2")
+    send(b, c)  # it knows the delete before the edit
+    send(a, b)
+    send(a, c)
+    assert values(b) == values(c) == [("p", 2, 1, 5)]
+    assert both(a, b) == both(c, b) == [("p", 2, 1, 5)]
+
+
+def test_what_a_delete_says_of_a_value_that_nobody_wrote_is_not_believed(make: MakeEngine) -> None:
+    a, b, c = (make(name, PLAIN, ("t",)) for name in "abc")
+    run(a, "INSERT INTO t VALUES ('p', 1, 1)")
+    exchange(a, b, c)
+    b.connection.execute("DROP TRIGGER sync_update_1")
+    run(b, "UPDATE t SET y = 9", "DELETE FROM t")
+    run(a, "UPDATE t SET x = 2")
+    send(b, c)
+    send(a, b)
+    send(a, c)
+    assert values(b) == values(c) == [("p", 2, 1)]
+    assert both(a, b) == both(c, b) == [("p", 2, 1)]
+
+
+def test_a_fork_that_began_with_a_delete_takes_an_edit_as_it_was_written(make: MakeEngine) -> None:
+    schema = f"{PLAIN}; CREATE TABLE s (id TEXT PRIMARY KEY, r REFERENCES t)"
+    a, b, c = (make(name, schema, ("t", "s")) for name in "abc")
+    run(a, "INSERT INTO t VALUES ('p', 1, 1)")
+    exchange(a, b, c)
+    b.connection.execute("DROP TRIGGER sync_update_1")
+    run(b, "UPDATE t SET y = 9", "DELETE FROM t")
+    run(c, "INSERT INTO s VALUES ('child', 'p')")
+    send(c, b)  # the deleted row takes part in the child's conflict
+    assert kinds(b) == [("foreign_key", "s", {"id": "child"})]
+    run(a, "UPDATE t SET x = 2")
+    send(a, b)
+    assert values(b) == [("p", 2, 1)]
+    exchange(a, b, c)
+    assert both(a, b) == both(c, b) == [("p", 2, 1)]
+    assert values(b, "s") == [("child", "p")]
+
+
 # Copies
 
 
