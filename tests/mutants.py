@@ -102,7 +102,7 @@ MUTANTS = (
     Mutant("import: clocks may run backwards", "appender.py", "    _require_ascending_clocks(database)\n", "", BUNDLE),
     Mutant("import: values of tables that are not here are not held", "importer.py", "    held_count = _hold(database, held, todo)\n", "    held_count = 0\n", RECONCILE),
     Mutant("import: the window begins too late", "importer.py", "{**dict(rows.fetchall()), device.ordinal: device.known}", "{**old, device.ordinal: device.known}", EXAMPLES),
-    Mutant("import: it is committed when it fails", "database.py", '                self.execute("ROLLBACK")\n        finally:', '                self.execute("COMMIT")\n        finally:', (*BAD, *FAULTS)),
+    Mutant("import: it is committed when it fails", "database.py", '                self.put_right("ROLLBACK")\n        finally:', '                self.execute("COMMIT")\n        finally:', (*BAD, *FAULTS)),
     Mutant("import: foreign keys act on what is imported", "database.py", '        self.execute("PRAGMA foreign_keys = OFF")\n', "", (*CONSTRAINTS, *GUEST, *CONVERGENCE)),
     Mutant("import: SQLite commits bundle and database together", "database.py", '            self.execute(f"PRAGMA {schema}.synchronous = OFF")\n', "", FAULTS),
     Mutant("import: without memory to roll back, the transaction stays open", "database.py", "                self.connection.close()\n", "                pass\n", FAULTS),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+
 import pytest
 
 from conftest import MakeEngine, exchange, rows, send, tick
-from sqlite_sync import Conflict, ConflictError, Defer, PreferRemote, SchemaError, SyncEngine
+from sqlite_sync import Conflict, ConflictError, Defer, PreferRemote, SchemaError, SyncEngine, SyncError
 
 PLAIN = "CREATE TABLE t (id TEXT PRIMARY KEY, x, y)"
 FAMILY = (
@@ -372,3 +375,40 @@ def test_a_note_that_came_to_nothing_is_no_delete(make: MakeEngine) -> None:
         "INSERT INTO t VALUES ('b', 'b')",
     )
     assert replayed(make, ITSELF.format("ON DELETE CASCADE"), *statements) == [("b", "b")]
+
+
+# Imports that are broken off
+
+
+@pytest.mark.parametrize("is_flag", [False, True], ids=["progress handler", "interrupt()"])
+def test_an_import_that_is_broken_off_leaves_no_statement_unfinished(make: MakeEngine, *, is_flag: bool) -> None:
+    a, b = (make(name, PLAIN, ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('p', 1, 1), ('q', 1, 1), ('r', 1, 1)")
+    exchange(a, b)
+    run(a, "UPDATE t SET x = 2")
+    run(b, "UPDATE t SET y = 2")
+    path = a.generate_bundle(b.device_id, a.path.with_suffix(".bundle"))
+    assert path is not None
+    b.connection.execute("PRAGMA foreign_keys = ON")
+    held: list[BaseException] = []
+    for place in range(5, 400, 7):
+        left = iter(range(place))
+
+        def break_off(left: Iterator[int] = left) -> int:
+            is_due = next(left, None) is None
+            if is_due and is_flag:
+                b.connection.interrupt()
+            return is_due and not is_flag
+
+        b.connection.set_progress_handler(break_off, 20)
+        try:
+            b.import_bundle(path, dry_run=True)
+        except (sqlite3.Error, SyncError) as error:
+            held.append(error)  # as a debugger or a log does, with all its frames
+        b.connection.set_progress_handler(None, 0)
+        assert not b.connection.in_transaction
+        assert b.connection.execute("PRAGMA foreign_keys").fetchone() == (1,)
+    assert len(held) > 10
+    b.import_bundle(path)
+    assert {name for _, name, _ in b.connection.execute("PRAGMA database_list")} <= {"main", "temp"}
+    assert len(both(a, b)) == 3

@@ -183,9 +183,11 @@ class _Standing:
         except sqlite3.IntegrityError:  # a trigger that fires on import refuses it in any case
             return []
         finally:
-            self._database.execute("ROLLBACK TO sync_look")
-            self._database.execute("RELEASE sync_look")
-            self._database.execute(f"PRAGMA recursive_triggers = {was_on}")
+            try:
+                self._database.execute("ROLLBACK TO sync_look")
+                self._database.execute("RELEASE sync_look")
+            finally:
+                self._database.put_right(f"PRAGMA recursive_triggers = {was_on}")
 
     def _watch(self, table: Table) -> None:
         if table.number in self._watched:
