@@ -105,8 +105,7 @@ class Row:
             return None
         parent = self._parent(write)
         before = None if parent is None else self.images[parent]
-        assert before is not None, f"an update of no row: {write}"
-        return {**before, **write.new}
+        return None if before is None else {**before, **write.new}
 
     def _clash(self, other: Write) -> Clash:
         local, remote = self.shown, other

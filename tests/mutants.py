@@ -49,6 +49,7 @@ CONVERGENCE = ("tests/test_convergence.py",)
 FOLDER = ("tests/test_folder.py",)
 FAULTS = ("tests/test_faults.py",)
 HOSTILE = ("tests/test_hostile.py",)
+FOUND = ("tests/test_found_histories.py",)
 GUEST = ("tests/test_guest.py",)
 
 MUTANTS = (
@@ -56,9 +57,14 @@ MUTANTS = (
     Mutant("capture: values are compared without their type", "triggers.py", 'return f"({test} OR typeof(OLD.{column.sql}) <> typeof(NEW.{column.sql}))"', "return test", CAPTURE),
     Mutant("capture: values are compared by the column's collation", "triggers.py", 'IS NOT NEW.{column.sql} COLLATE BINARY"', 'IS NOT NEW.{column.sql}"', CAPTURE),
     Mutant("capture: a key changed by UPDATE is not followed", "triggers.py", '            "rekey": self._rekey(),\n', "", CAPTURE),
-    Mutant("capture: rows displaced by REPLACE are not looked for", "triggers.py", "        if self.table.uniques:\n            texts |=", "        if False:\n            texts |=", CAPTURE),
+    Mutant("capture: rows displaced by REPLACE are not looked for", "triggers.py", "        if self.table.uniques or self.table.cascades_to_itself:\n            texts |=", "        if False:\n            texts |=", CAPTURE),
     Mutant("capture: a noted row is logged as deleted though it stands", "triggers.py", 'gone=f"NOT EXISTS (', 'gone=f"EXISTS (', CAPTURE),
-    Mutant("capture: the note of a deleted row is kept", "triggers.py", '        if not self.table.uniques:\n            return ""', '        return ""', CAPTURE),
+    Mutant("capture: the note of a deleted row is kept", "triggers.py", '        if not (self.table.uniques or self.table.cascades_to_itself):\n            return ""', '        return ""', CAPTURE),
+    Mutant("capture: a row that refers to itself keeps its former key", "triggers.py", "if self.table.follows_keys else", "if False else", FOUND),
+    Mutant("capture: what a row that goes displaced is not logged", "triggers.py", "            **self._cascading(),", "            **{},", FOUND),
+    Mutant("import: the update of a row that is not there is counted", "applier.py", "except (sqlite3.IntegrityError, AbsentRowsError):", "except sqlite3.IntegrityError:", FOUND),
+    Mutant("enable: parked rows are not tried again", "enroller.py", "    settler.try_again(database)\n", "", FOUND),
+    Mutant("resolve: a disabled table's conflict is closed", "conflicts.py", "    if found[0].number not in", "    if None in", FOUND),
     Mutant("capture: NULL in a key is let through", "triggers.py", 'if nulls else ""', 'if False else ""', BAD),
     Mutant("capture: times go on from the clock alone", "triggers.py", '    "(SELECT hlc FROM sync_operations ORDER BY op DESC LIMIT 1), (SELECT hlc_floor FROM sync_state)) "\n', '    "0) "\n', ("tests/test_clock.py", *PROMISES, *CONVERGENCE)),
     Mutant("capture: times have no random step", "triggers.py", "+ 1 + (random() & 4095)", "+ 1", PROMISES),
@@ -96,7 +102,7 @@ MUTANTS = (
     Mutant("import: clocks may run backwards", "appender.py", "    _require_ascending_clocks(database)\n", "", BUNDLE),
     Mutant("import: values of tables that are not here are not held", "importer.py", "    held_count = _hold(database, held, todo)\n", "    held_count = 0\n", RECONCILE),
     Mutant("import: the window begins too late", "importer.py", "{**dict(rows.fetchall()), device.ordinal: device.known}", "{**old, device.ordinal: device.known}", EXAMPLES),
-    Mutant("import: it is committed when it fails", "database.py", '                self.execute("ROLLBACK")\n        finally:', '                self.execute("COMMIT")\n        finally:', (*BAD, *FAULTS)),
+    Mutant("import: it is committed when it fails", "database.py", '                self.put_right("ROLLBACK")\n        finally:', '                self.execute("COMMIT")\n        finally:', (*BAD, *FAULTS)),
     Mutant("import: foreign keys act on what is imported", "database.py", '        self.execute("PRAGMA foreign_keys = OFF")\n', "", (*CONSTRAINTS, *GUEST, *CONVERGENCE)),
     Mutant("import: SQLite commits bundle and database together", "database.py", '            self.execute(f"PRAGMA {schema}.synchronous = OFF")\n', "", FAULTS),
     Mutant("import: without memory to roll back, the transaction stays open", "database.py", "                self.connection.close()\n", "                pass\n", FAULTS),
@@ -107,7 +113,7 @@ MUTANTS = (
     Mutant("conflicts: equal outcomes conflict", "verdict.py", "    return all(map(same, left, right))", "    return False", EXAMPLES),
     Mutant("conflicts: two devices' equal bases are one", "verdict.py", "op.base == earlier.base and ordinal_of(op.dot) == ordinal_of(earlier.dot)", "op.base == earlier.base", (*EXAMPLES, *CONVERGENCE)),
     Mutant("conflicts: of two rows with one UNIQUE value the earlier stands", "parking.py", "        if last.order > row.order:", "        if last.order < row.order:", CONSTRAINTS),
-    Mutant("conflicts: a parked row is not tried again", "parking.py", "        if row is not None and not standing.holds(row):", "        if False:", CONSTRAINTS),
+    Mutant("conflicts: a parked row is not tried again", "parking.py", "        if row is not None:", "        if False:", CONSTRAINTS),
     Mutant("conflicts: local edits of forks are not settled", "settler.py", "    if settled == own and not is_due:", "    if True:", EXAMPLES),
     Mutant("resolve: remote is local", "resolver.py", "            return images.remote\n        case None:", "            return images.local\n        case None:", EXAMPLES),
     # --- reconcile

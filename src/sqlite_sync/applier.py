@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlite_sync import app_triggers, capture, catalog, contested, log, parking
 from sqlite_sync.app_triggers import AppTrigger
 from sqlite_sync.codec import Row
-from sqlite_sync.contested import Plan, Search
+from sqlite_sync.contested import AbsentRowsError, Plan, Search
 from sqlite_sync.database import Database
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind
@@ -41,7 +41,7 @@ def apply(database: Database, tables: Sequence[Table], todo: Todo) -> list[Plan]
     database.execute("SAVEPOINT sync_apply")
     try:
         plans = _apply(database, tables, todo, is_thorough=False)
-    except sqlite3.IntegrityError:
+    except (sqlite3.IntegrityError, AbsentRowsError):
         database.execute("ROLLBACK TO sync_apply")
         plans = _apply(database, tables, todo, is_thorough=True)
     database.execute("RELEASE sync_apply")
@@ -50,7 +50,10 @@ def apply(database: Database, tables: Sequence[Table], todo: Todo) -> list[Plan]
 
 
 def _apply(database: Database, tables: Sequence[Table], todo: Todo, *, is_thorough: bool) -> list[Plan]:
-    """Plan and write; the quick way takes inserts of one device for new rows, which REPLACE can make untrue."""
+    """Plan and write; the quick way takes inserts of one device for new rows, and other changes for those of rows.
+
+    REPLACE can make the former untrue, a row that was inserted uncaptured the latter.
+    """
     contexts = Contexts(database)
     search = Search(only_forks=todo.only_forks, is_thorough=is_thorough)
     plans = [contested.plan(database, table, contexts, search) for table in tables]
@@ -321,7 +324,7 @@ def _insert_each(database: Database, table: Table, insert: str) -> list[Row]:
 
 def _require_count(table: Table, expected: int, found: int) -> None:
     if found != expected:
-        raise contested.disagreement(table, expected - found)
+        raise AbsentRowsError(table, expected - found)
 
 
 def _simple_where(one: Plan, kind: Kind) -> str:

@@ -71,7 +71,7 @@ def resolve_all(database: Database, strategy: Strategy, table: str | None = None
 def resolve_one(database: Database, strategy: Strategy, conflict: Conflict) -> Operation | None:
     """Ask about one open conflict; return the resolution, None where the strategy leaves it open."""
     settler.settle(database)
-    table, fork, *_ = conflicts.located(database, conflict)
+    table, fork, *_ = conflicts.to_close(database, conflict)
     if conflict.kind not in ROW_KINDS:
         return None
     [asked] = _disputes(database, table, {fork: [conflict]})

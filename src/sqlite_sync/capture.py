@@ -49,7 +49,7 @@ def problem(database: Database, table: Table) -> str | None:
     if missing:
         return f"{table.name} has lost its triggers {', '.join(missing)} (its table was rebuilt, or they were dropped)"
     notes = f"sync_notes_{table.number}"
-    if table.uniques and not database.one("SELECT 1 FROM main.sqlite_schema WHERE name = ?", (notes,)):
+    if table.needs_notes and not database.one("SELECT 1 FROM main.sqlite_schema WHERE name = ?", (notes,)):
         return f"{table.name} has lost the table {notes}, which its triggers write: another program removed it"
     if wanted != ours:
         return f"{table.name} has changed since its triggers were made"

@@ -186,6 +186,18 @@ def _images(database: Database, table: Table, conflict_id: bytes) -> Images:
     return Images(*(forks.named(table, found.get(version)) for version in versions.VERSIONS))
 
 
+def to_close(database: Database, conflict: Conflict) -> tuple[Table, int, int, int]:
+    """Find an open conflict as `located` does; ConflictError where its table is not captured, so cannot be written."""
+    found = located(database, conflict)
+    if found[0].number not in {entry.number for entry in catalog.entries(database) if entry.is_enabled}:
+        msg = (
+            f"{conflict.table_name} is not synced here, so its conflict on {dict(conflict.row_pk)} cannot be closed: "
+            f"enable {conflict.table_name} first; nothing was changed"
+        )
+        raise ConflictError(msg)
+    return found
+
+
 def located(database: Database, conflict: Conflict) -> tuple[Table, int, int, int]:
     """Find an open conflict: its table, fork, and the dot numbers of its local and remote head."""
     row = database.execute(

@@ -9,7 +9,7 @@ temp.sync_final_<n>.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import itemgetter
@@ -39,6 +39,16 @@ from sqlite_sync.verdict import (
 _BATCH_ROWS = 1000
 
 
+class AbsentRowsError(SchemaError):
+    """A table does not hold what its log says."""
+
+    def __init__(self, table: Table, rows: int) -> None:
+        super().__init__(
+            f"{table.name} does not hold what its log says: {rows} of its rows are missing, so something "
+            f"changed it uncaptured; run reconcile on {table.name} and import again"
+        )
+
+
 @dataclass(slots=True)
 class Plan:
     """What is to be done to one table: rows per kind that go as sets, and final rows per action that were judged."""
@@ -60,7 +70,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which rows to look for: only forks; or, thoroughly, also inserts of rows that are there already."""
+    """Which rows to look for: only forks; or, thoroughly, also inserts of what is there, and changes of what is not."""
 
     only_forks: bool = False
     is_thorough: bool = False
@@ -112,7 +122,7 @@ def _find_contested(database: Database, table: Table, kinds: Mapping[int, int], 
         sources.append(f"SELECT {collated} FROM {new} AND (o.kind >= {Kind.RESOLVE:d} OR o.base IS NOT NULL)")
     if kinds and search.is_thorough:
         there = f"SELECT 1 FROM {table.sql} AS t WHERE {same_key(table, 't.{c.keyed}', 'o.{c.new}')}"
-        sources.append(f"SELECT {collated} FROM {new} AND o.kind = {Kind.INSERT:d} AND EXISTS ({there})")
+        sources.append(f"SELECT {collated} FROM {new} AND (o.kind = {Kind.INSERT:d}) = EXISTS ({there})")
     if forks.has_forks(database, table):
         sources.append(
             f"SELECT {collated} FROM {log.in_ranges('sync_new')} CROSS JOIN main.sync_keys_{n} AS k "
@@ -139,11 +149,12 @@ def _touches(database: Database, ranges: str, number: int) -> bool:
 
 
 class _Contested(NamedTuple):
-    """One contested row: what the table holds, its fork if it is one, and its operations in the total order.
+    """A contested row: its number, what the table holds, its fork if it is one, and its operations in the total order.
 
     `old` are those of the window that are neither new nor listed with the fork, `new` the new ones that are not listed.
     """
 
+    number: int
     current: Image
     fork: int | None
     base: Image
@@ -174,18 +185,21 @@ class _Judge:
 
     def __init__(self, database: Database, table: Table, contexts: Contexts) -> None:
         self._database = database
+        self._table = table
         self._knows = contexts.knows
         self._width = len(table.columns)
         self._whole = catalog.whole(database, table)
         self._key = frozenset(table.key_indexes)
         self._key_order = [table.columns.index(column) for column in table.key]
 
-    def outcomes(self, rows: Iterable[_Contested], one: Plan) -> tuple[list[Row], list[Fork]]:
+    def outcomes(self, rows: Sequence[_Contested], one: Plan) -> tuple[list[Row], list[Fork]]:
         """Return the final rows to be written, each behind its action and key, and the forks; the plan counts them."""
         written, forked = list[Row](), list[Fork]()
         absent = (None,) * self._width
-        for row in rows:
-            image, fork = self._outcome(row)
+        found = [(row, self._outcome(row)) for row in rows]
+        histories = self._histories([row.number for row, outcome in found if outcome is None])
+        for row, outcome in found:
+            image, fork = outcome or self._whole_outcome(row, histories[row.number])
             is_other = not same_image(image, row.current)
             if fork:
                 forked.append(fork)
@@ -198,33 +212,66 @@ class _Judge:
                 written.append((action, *[named[i] for i in self._key_order], *(image or absent)))
         return written, forked
 
-    def _outcome(self, row: _Contested) -> tuple[Image, Fork | None]:
-        """Return the final image of a contested row, and its fork if it is one.
+    def _outcome(self, row: _Contested) -> tuple[Image, Fork | None] | None:
+        """Return the final image of a contested row, and its fork if it is one; None where it takes the whole history.
 
-        Columns that only other devices have stand behind the table's own, in no base image: then, too, the whole
-        history is read.
+        Columns that only other devices have stand behind the table's own, in no base image: then, too.
         """
         operations = row.operations
+        if self._is_incomplete(operations):
+            return None  # what the base is, only the whole history tells
         try:
-            if self._is_incomplete(operations):
-                raise MissingParentError  # noqa: TRY301 - what the base is, only the whole history tells
             if row.fork is None and is_chain(operations, self._knows):
                 image = row.current
                 for op in row.new:
                     image = after(image, op, self._key)
                 return image, None
             if len(self._whole.columns) > self._width:
-                raise MissingParentError  # noqa: TRY301 - so is what they held
+                return None  # so is what they held
             base = row.base if row.fork is not None else row.current
             for op in reversed(row.old):
                 base = before(base, op, self._key)
             verdict = judge(base, operations, self._knows, self._key)
         except MissingParentError:  # or an insert replaced a live row, so its undoing did not give what stood there
-            base, operations = None, forks.history(self._database, self._whole, operations[0])
-            verdict = judge(base, operations, self._knows, self._key, is_whole=True)
+            return None
+        return self._with_fork(row, base, operations, verdict)
+
+    def _whole_outcome(self, row: _Contested, operations: Sequence[RowOperation]) -> tuple[Image, Fork]:
+        """Return the final image of a contested row with this history, and its fork."""
+        self._require_logged(row, operations)
+        verdict = judge(None, operations, self._knows, self._key, is_whole=True)
+        return self._with_fork(row, None, operations, verdict)
+
+    def _with_fork(
+        self, row: _Contested, base: Image, operations: Sequence[RowOperation], verdict: Verdict
+    ) -> tuple[Image, Fork]:
         native = tuple([operations[0].values[i] for i in self._key_order])
         shown = None if verdict.image is None else verdict.image[: self._width]
         return shown, Fork(row.fork, native, base, operations, verdict)
+
+    def _histories(self, numbers: Sequence[int]) -> dict[int, list[RowOperation]]:
+        """Read all operations of contested rows, by row number, in one pass over the log."""
+        if not numbers:
+            return {}
+        n = self._table.number
+        rows = self._database.execute(
+            f"SELECT c.row, {forks.operation_columns(self._whole)} FROM main.sync_operations AS o "
+            f"CROSS JOIN temp.sync_contested_{n} AS c ON {same_native('c', self._table, 'o')} {log.AUTHOR} "
+            f"WHERE o.table_no = {n} AND c.row IN ({commas(map(str, numbers))}) ORDER BY c.row, {log.TOTAL_ORDER}"
+        )
+        return {
+            number: [forks.row_operation(self._whole, row[1:]) for row in group]
+            for number, group in groupby(rows, key=itemgetter(0))
+        }
+
+    def _require_logged(self, row: _Contested, operations: Sequence[RowOperation]) -> None:
+        """Refuse to go on from a row that the log says is there, and the table does not have."""
+        new = {op.dot for op in row.new}
+        former = [op for op in operations if op.dot not in new]
+        if row.current is None and row.fork is None and former:
+            verdict = judge(None, former, self._knows, self._key, is_whole=True)
+            if verdict.image is not None:
+                raise AbsentRowsError(self._table, 1)
 
     def _is_incomplete(self, operations: Sequence[RowOperation]) -> bool:
         """Tell whether a base is none of these operations."""
@@ -266,7 +313,7 @@ def _contested_rows(database: Database, table: Table, kinds: Counter[int]) -> It
             if source != _LISTED:
                 (new if source == _NEW else old).append(op)
         fork, packed = bases.at(row) or (None, None)
-        yield _Contested(current.at(row), fork, forks.unpack_base(table, packed), operations, old, new)
+        yield _Contested(row, current.at(row), fork, forks.unpack_base(table, packed), operations, old, new)
 
 
 def _contested_operations(database: Database, table: Table) -> Iterator[tuple[Any, ...]]:
@@ -319,12 +366,3 @@ def _create_final(database: Database, table: Table) -> str:
 def value_names(table: Table) -> str:
     """Name the columns that hold an image in the temporary tables."""
     return commas(f"c{i}" for i in range(len(table.columns)))
-
-
-def disagreement(table: Table, rows: int) -> SchemaError:
-    """Make the error for a table that does not hold what its log says."""
-    return SchemaError(
-        f"{table.name} does not hold what its log says: {rows} of its rows are missing, so something "
-        "changed it uncaptured; "
-        f"run reconcile on {table.name} and import again"
-    )

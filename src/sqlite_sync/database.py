@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import uuid_utils
 
@@ -89,6 +90,7 @@ class Database:
             raise DatabaseError(msg)
         self.path = path
         self._left: str | None = None
+        self._cursors = WeakSet[sqlite3.Cursor]()
         self.enforces_foreign_keys = False  # whether they are switched off for a verb, and come back after it
         try:
             self.connection = connect(str(path)) if connect else sqlite3.connect(path, timeout=timeout_s)
@@ -122,7 +124,24 @@ class Database:
     def _cursor(self) -> sqlite3.Cursor:
         cursor = self.connection.cursor()
         cursor.row_factory = None
+        self._cursors.add(cursor)
         return cursor
+
+    @contextmanager
+    def _closing_cursors(self) -> Iterator[None]:
+        """When the block fails, close what it left unfinished, which an exception's traceback may hold for long.
+
+        An unfinished statement keeps an attached file, and lets an interrupt hit the ROLLBACK too.
+        """
+        former, self._cursors = self._cursors, WeakSet()
+        try:
+            yield
+        except BaseException:
+            for cursor in list(self._cursors):
+                cursor.close()
+            raise
+        finally:
+            self._cursors = former
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -142,8 +161,9 @@ class Database:
         self.require_no_transaction()
         self.execute("BEGIN IMMEDIATE")  # not DEFERRED: what is read here must still hold when it is written on
         try:
-            yield
-            self.execute("COMMIT" if commit else "ROLLBACK")
+            with self._closing_cursors():
+                yield
+                self.execute("COMMIT" if commit else "ROLLBACK")
         finally:
             self._undo()
 
@@ -158,6 +178,20 @@ class Database:
         finally:
             self._undo()
 
+    def put_right(self, sql: str) -> None:
+        """Run a statement that must not be left out; a progress handler that goes on interrupting is taken away.
+
+        SQLite does not say which it is, so it cannot be put back; the connection would else have to be closed.
+        """
+        try:
+            self.execute(sql)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            self.connection.set_progress_handler(None, 0)
+            if sql != "ROLLBACK" or self.connection.in_transaction:  # it may have taken effect
+                self.execute(sql)
+
     def _undo(self) -> None:
         """Roll back what is open; where that needs memory that is not there, close the connection, which needs none.
 
@@ -165,7 +199,7 @@ class Database:
         """
         try:
             if self.connection.in_transaction:  # SQLite itself rolls back on some errors
-                self.execute("ROLLBACK")
+                self.put_right("ROLLBACK")
         finally:
             if self.connection.in_transaction:
                 self.connection.close()
@@ -221,7 +255,7 @@ class Database:
             yield
         finally:
             self.enforces_foreign_keys = False
-            self.execute(f"PRAGMA foreign_keys = {was_on}")
+            self.put_right(f"PRAGMA foreign_keys = {was_on}")
 
     @contextmanager
     def open_log(self) -> Iterator[None]:

@@ -47,6 +47,7 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
     reconciler.require_keys(database, table)
     is_known = catalog.was_enabled(database, table.number)
     mapping.map_children(database, table)
+    catalog.set_enabled(database, table.number, is_enabled=True)  # its rows have parents and children from here on
     if is_known:
         if entry.is_mapped:
             renumbering.make_room(database, table, None)
@@ -57,11 +58,11 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
         versions.create(database, table)
         catalog.note_columns(database, table)
         brought = baselines.take(database, table, pairing.find(database, entry, table, wish.same))
-    catalog.set_enabled(database, table.number, is_enabled=True)
     applier.apply_held(database, table)
     capture.install(database, table)
     if is_known:
         reconciler.judge_forks(database, table.name)
+    settler.try_again(database)
     return brought
 
 

@@ -19,9 +19,10 @@ from sqlite_sync.database import Database
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, ordinal_of, seq_of
 from sqlite_sync.tables import Column, Table, commas, insert_rows, literal, logged, mark
-from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Verdict, conflict_kind, judge
+from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Told, Verdict, conflict_kind, judge
 
 IS_PARKED = f"kind IN ({commas(map(literal, PARKED_KINDS))})"
+_TOLD = -1  # in a base image, in a column's place: a delete says so
 _BATCH = 500  # parameters of one statement
 _FIXED = 5  # columns of `operation_columns` before the values
 _KINDS = tuple(Kind)  # by number: a look-up by value takes longer than all else about an operation
@@ -188,7 +189,8 @@ def pack_base(table: Table, image: Image) -> bytes | None:
     """Encode the base image of a fork."""
     if image is None:
         return None
-    return pack_image({c.position: value for c, value in zip(table.columns, image, strict=True)})
+    told: dict[int, Value] = {_TOLD: 1} if type(image) is Told else {}
+    return pack_image(told | {c.position: value for c, value in zip(table.columns, image, strict=True)})
 
 
 def unpack_base(table: Table, packed: bytes | None) -> Image:
@@ -196,7 +198,8 @@ def unpack_base(table: Table, packed: bytes | None) -> Image:
     if packed is None:
         return None
     image = unpack_image(packed)
-    return tuple(image.get(column.position) for column in table.columns)
+    values = tuple(image.get(column.position) for column in table.columns)
+    return Told(values) if _TOLD in image else values
 
 
 def loaded(database: Database, table: Table, fork: int) -> tuple[Image, list[RowOperation]]:

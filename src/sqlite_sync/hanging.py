@@ -196,7 +196,8 @@ class Hanging:
             elif number == row.table.number or (local is None and row.head < 0):
                 self._collect(row, reference, row.head)
             return
-        if number != reference.parent.number:
+        rivals = [one for one in self._references if (one.child, one.parent) == (reference.child, reference.parent)]
+        if number != reference.parent.number or len(rivals) > 1:  # then another reference may have hung on it
             local = None
         for key in self._lost_keys(reference, reference.parent, row, local):
             losses = self._rows.logged_heads(reference.parent, key)
@@ -207,13 +208,13 @@ class Hanging:
         """List the keys of the rows that had what a row refers to: of the one that `local` wrote, if it is given."""
         keys = commas(f"o.{column.new}" for column in parent.key)
         log_of_parent = f"FROM main.sync_operations AS o WHERE o.table_no = {parent.number}"
-        if local is not None:
+        targets = reference.parent_columns
+        if local is not None and set(targets) != set(parent.key):
             return self._database.execute(f"SELECT {keys} {log_of_parent} AND o.op = ?", (local,)).fetchall()
         self._database.execute(f"CREATE TEMP TABLE sync_sought ({commas(reference.typed)})")
         values = commas(f"t.{quote(name)}" for name in reference.columns)
         itself = f"FROM {row.table.sql} AS t WHERE {_is_row(row)}"
         self._database.execute(f"INSERT INTO temp.sync_sought SELECT {values} {itself}", row.key)
-        targets = reference.parent_columns
         if set(targets) == set(parent.key):
             places = commas(f"+v{targets.index(column)}" for column in parent.key)
             found = self._database.execute(f"SELECT {places} FROM temp.sync_sought").fetchall()

@@ -80,10 +80,11 @@ def settle(database: Database, work: Survey) -> Outcome:
     again = []
     for fork, number, kind, local in work.stored:
         row = rows.of_fork(work.tables[number], fork)
-        if row is not None and not standing.holds(row):
+        if row is not None:
             again.append((row, kind, local))
     refused = [rows.named(table, image) for table, image in work.refused]
-    candidates = {row.fork: row for row in [*refused, *(row for row, _, _ in again)]}
+    waiting = [row for row, _, _ in again if not standing.holds(row)]  # others were written with the new operations
+    candidates = {row.fork: row for row in [*refused, *waiting]}
     for row in sorted(candidates.values(), key=lambda row: row.order, reverse=True):
         standing.enter(row)
     hung = Hanging(database, rows, contexts, work.references)
@@ -182,9 +183,11 @@ class _Standing:
         except sqlite3.IntegrityError:  # a trigger that fires on import refuses it in any case
             return []
         finally:
-            self._database.execute("ROLLBACK TO sync_look")
-            self._database.execute("RELEASE sync_look")
-            self._database.execute(f"PRAGMA recursive_triggers = {was_on}")
+            try:
+                self._database.execute("ROLLBACK TO sync_look")
+                self._database.execute("RELEASE sync_look")
+            finally:
+                self._database.put_right(f"PRAGMA recursive_triggers = {was_on}")
 
     def _watch(self, table: Table) -> None:
         if table.number in self._watched:

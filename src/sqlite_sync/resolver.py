@@ -20,7 +20,7 @@ Choice = Literal["local", "remote"] | Mapping[str, Value] | None
 def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation:
     """Write the chosen image as a resolution, and bring it into the table, in the caller's transaction."""
     settler.settle(database)
-    table, fork, local, remote = conflicts.located(database, conflict)
+    table, fork, local, remote = conflicts.to_close(database, conflict)
     image = _chosen(database, table, conflict, conflicts.images(database, conflict), choice)
     before = parking.footing(database, table, [tuple(conflict.row_pk.values())])
     resolutions.append(database, table, Outcome(fork, local, remote if choice == "remote" else local, image))

@@ -27,8 +27,9 @@ def settle(database: Database, *, is_changed: bool = False) -> None:
     broken = _broken(database)
     for table in broken:
         reconciler.reconcile(database, table)
-        reconciler.judge_forks(database, table.name)
     if broken:
+        for table in catalog.enabled(database):  # of the others too, writes may only have been listed
+            reconciler.judge_forks(database, table.name)
         reuse.look(database)
     _judge(database, is_changed=is_changed or bool(broken))
 
@@ -47,6 +48,12 @@ def settle_as_it_is(database: Database) -> None:
         _judge(database, is_changed=False)
     else:
         _list(database, {entry.number for entry in catalog.entries(database)})
+
+
+def try_again(database: Database) -> None:
+    """Let parked rows stand if they can now, in the caller's transaction; where capture is broken, its mending does."""
+    if not _broken(database):
+        _judge(database, is_changed=True)
 
 
 def _judge(database: Database, *, is_changed: bool) -> None:

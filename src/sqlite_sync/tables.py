@@ -19,6 +19,7 @@ _LITERAL = re.compile(
 )
 _NAME = re.compile(r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])|([^\W\d][\w$]*)""")
 _KEY_COLLATION = re.compile(r"PRIMARY\s+KEY\s*\([^)]*COLLATE", re.IGNORECASE)  # without it, SQLite takes the column's
+_NO_ACTION = ("NO ACTION", "RESTRICT")
 _WORDS = {"NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"}
 MAX_COLUMNS = (
     900  # two columns of the log for each, of 2000; a condition over all of them, in an expression depth of 1000
@@ -77,6 +78,8 @@ class Table:
     uniques: tuple[UniqueIndex, ...] = ()
     names: tuple[str, ...] = ()  # of all columns, the generated ones too
     has_mistyped_children: bool = False  # SQLite may hand its triggers the old key converted to their type
+    follows_keys: bool = False  # a key that changes may change rows by ON UPDATE, the very row among them
+    cascades_to_itself: bool = False  # a row that is deleted may delete others of this table by ON DELETE CASCADE
 
     @property
     def sql(self) -> str:
@@ -86,7 +89,7 @@ class Table:
     @property
     def needs_notes(self) -> bool:
         """Whether its triggers note rows before they go."""
-        return bool(self.uniques) or self.has_mistyped_children
+        return bool(self.uniques) or self.has_mistyped_children or self.cascades_to_itself
 
     @property
     def key(self) -> tuple[Column, ...]:
@@ -246,25 +249,50 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
     )
     names = database.execute("SELECT name FROM pragma_table_xinfo(?, 'main')", (name,))
     every = tuple(column for (column,) in names)
-    mistyped = _has_mistyped_children(database, name, columns)
-    return Table(number, name, columns, has_rowid_key, indexes.read(database, name), every, mistyped)
+    children = database.execute(
+        'SELECT c.type, f.seq, f."to", f.on_update, f.on_delete FROM main.sqlite_schema AS t, '
+        "pragma_foreign_key_list(t.name, 'main') AS f, pragma_table_xinfo(t.name, 'main') AS c "
+        "WHERE t.type = 'table' AND t.sql LIKE '%REFERENCES%' "
+        'AND f."table" = ? COLLATE NOCASE AND c.name = f."from" COLLATE NOCASE',
+        (name,),
+    ).fetchall()
+    return Table(
+        number=number,
+        name=name,
+        columns=columns,
+        has_rowid_key=has_rowid_key,
+        uniques=indexes.read(database, name),
+        names=every,
+        has_mistyped_children=_has_mistyped([child[:3] for child in children], columns),
+        follows_keys=any(on_update not in _NO_ACTION for *_, on_update, _ in children),
+        cascades_to_itself=any(on_delete == "CASCADE" for *_, on_delete in children)
+        and _cascades_to(database, name, name),
+    )
 
 
-def _has_mistyped_children(database: Database, name: str, columns: Iterable[Column]) -> bool:
+def _has_mistyped(children: Iterable[tuple[str, int, str | None]], columns: Iterable[Column]) -> bool:
     """Tell whether a column of another affinity refers to one of this table."""
     key = sorted((column for column in columns if column.key_place), key=lambda column: column.key_place)
     here = {fold(column.name): column.affinity for column in columns}
-    references = database.execute(
-        "SELECT c.type, f.seq, f.\"to\" FROM main.sqlite_schema AS t, pragma_foreign_key_list(t.name, 'main') AS f, "
-        "pragma_table_xinfo(t.name, 'main') AS c WHERE t.type = 'table' AND t.sql LIKE '%REFERENCES%' "
-        'AND f."table" = ? COLLATE NOCASE AND c.name = f."from" COLLATE NOCASE',
-        (name,),
-    )
-    for type_, place, to in references:
+    for type_, place, to in children:
         parent = here.get(fold(to)) if to else key[place].affinity if place < len(key) else None
         if parent and affinity(type_) not in ("BLOB", parent):
             return True
     return False
+
+
+def _cascades_to(database: Database, parent: str, child: str) -> bool:
+    """Tell whether ON DELETE CASCADE leads from one table to another, perhaps through more."""
+    rows = database.execute(
+        "SELECT t.name, f.\"table\" FROM main.sqlite_schema AS t, pragma_foreign_key_list(t.name, 'main') AS f "
+        "WHERE t.type = 'table' AND t.sql LIKE '%REFERENCES%' AND f.on_delete = 'CASCADE'"
+    )
+    edges = [(fold(one), fold(other)) for one, other in rows.fetchall()]
+    reached, ahead = set[str](), {fold(parent)}
+    while ahead:
+        ahead = {one for one, other in edges if other in ahead} - reached
+        reached |= ahead
+    return fold(child) in reached
 
 
 def affinity(declared: str) -> str:

@@ -39,6 +39,11 @@ APPEND = """\
 REFUSE_NULL = """\
     SELECT RAISE(ABORT, {message}) WHERE {nulls};"""
 
+# What stands there, not NEW: where a row refers to itself, ON UPDATE changed it before any AFTER trigger fires.
+APPEND_CURRENT = """\
+    INSERT INTO sync_operations (table_no, kind, base, hlc, {columns})
+    SELECT {table_no}, {kind}, {base}, {hlc}, {values} FROM {table} AS t WHERE {same_key};"""
+
 FORGET_NOTE = """\
     DELETE FROM sync_notes_{n} WHERE {same_key};"""
 
@@ -66,13 +71,13 @@ KEEP = """\
 
 APPEND_UNLESS_KEPT = """\
     INSERT INTO sync_operations (table_no, kind, base, hlc, {columns})
-    SELECT {table_no}, {kind}, {base}, {hlc}, {values}
-    WHERE NOT EXISTS (SELECT 1 FROM sync_notes_{n} WHERE {same});
+    SELECT {table_no}, {kind}, {base}, {hlc}, {values} FROM {table} AS t
+    WHERE {here} AND NOT EXISTS (SELECT 1 FROM sync_notes_{n} WHERE {same});
     DELETE FROM sync_notes_{n} WHERE {same_key};"""
 
 VERBS = (
     *("insert", "update", "rekey", "delete", "note_insert", "note_update", "displaced_insert", "displaced_update"),
-    *("keep_delete", "keep_update"),
+    *("keep_delete", "keep_update", "displaced_delete"),
 )
 
 
@@ -93,11 +98,12 @@ class Renderer:
         texts = {
             "insert": self._trigger("insert", "AFTER INSERT", self._refuse_null(), self._append(Kind.INSERT, "NEW")),
             "rekey": self._rekey(),
+            **self._cascading(),  # fires after the next one, which drops the note of what it logs
             "delete": self._trigger("delete", "AFTER DELETE", self._append(Kind.DELETE, "OLD"), self._forget()),
         }
         if self._watched():
             texts["update"] = self._trigger("update", "AFTER UPDATE", self._append_update(), when=self._when_changed())
-        if self.table.uniques:
+        if self.table.uniques or self.table.cascades_to_itself:
             texts |= self._displacing()
         if self.table.has_mistyped_children:
             texts |= self._keeping()
@@ -115,7 +121,8 @@ class Renderer:
     # --- inserts, updates, deletes ---
 
     def _rekey(self) -> str:
-        moved = (self._append(Kind.DELETE, "OLD"), self._append(Kind.INSERT, "NEW"))
+        arrived = self._append_current() if self.table.follows_keys else self._append(Kind.INSERT, "NEW")
+        moved = (self._append(Kind.DELETE, "OLD"), arrived)
         when = f"NOT ({self._same_row()})"
         of = f"AFTER UPDATE OF {self._key_names()}"
         return self._trigger("rekey", of, self._refuse_null(), *moved, self._forget(), when=when)
@@ -128,6 +135,22 @@ class Renderer:
 
     def _append(self, kind: Kind, row: str) -> str:
         return self._append_columns(kind, row, {c.new: f"{row}.{c.sql}" for c in self.table.columns})
+
+    def _append_current(self) -> str:
+        columns = self.table.columns
+        return APPEND_CURRENT.format(
+            table_no=self.table.number,
+            kind=int(Kind.INSERT),
+            base=self._base({i: f"NEW.{column.sql}" for i, column in enumerate(self.table.key)}),
+            hlc=NEXT_HLC,
+            columns=commas(c.new for c in columns),
+            values=commas(f"t.{c.sql}" for c in columns),
+            table=quote(self.table.name),
+            same_key=self._is_here(),
+        )
+
+    def _is_here(self) -> str:
+        return " AND ".join(f"t.{c.keyed} = NEW.{c.sql}" for c in self.table.key)
 
     def _append_update(self) -> str:
         columns = {column.new: f"NEW.{column.sql}" for column in self.table.key}
@@ -202,9 +225,11 @@ class Renderer:
             base=self._base({i: f"NEW.{column.sql}" for i, column in enumerate(self.table.key)}),
             hlc=NEXT_HLC,
             columns=commas(c.new for c in columns),
-            values=commas(f"NEW.{c.sql}" for c in columns),
+            values=commas(f"t.{c.sql}" for c in columns),
+            table=quote(self.table.name),
+            here=self._is_here(),
             same=" AND ".join(
-                f"{c.new} IS NEW.{c.sql} COLLATE BINARY AND typeof({c.new}) = typeof(NEW.{c.sql})" for c in columns
+                f"{c.new} IS t.{c.sql} COLLATE BINARY AND typeof({c.new}) = typeof(t.{c.sql})" for c in columns
             ),
             same_key=self._is_noted("NEW"),
         )
@@ -216,23 +241,42 @@ class Renderer:
 
     def _displacing(self) -> dict[str, str]:
         touched = self.table.unique_columns
-        of = "" if touched is None else f" OF {commas(map(quote, touched))}"
-        noted = f"EXISTS (SELECT 1 FROM sync_notes_{self.table.number})"
+        keys = [self._key_names()] if self.table.cascades_to_itself else []
+        of = "" if touched is None else f" OF {commas([*map(quote, touched), *keys])}"
         texts = {}
         for verb, event, row in (("insert", "INSERT", "NEW"), ("update", f"UPDATE{of}", "OLD")):
+            if verb == "insert" and not self.table.uniques:
+                continue
             candidate = self._candidate(row)
             exists = f"EXISTS (SELECT 1 FROM {quote(self.table.name)} AS t WHERE {candidate})"
             texts[f"note_{verb}"] = self._trigger(f"note_{verb}", f"BEFORE {event}", self._note(candidate), when=exists)
             texts[f"displaced_{verb}"] = self._trigger(
-                f"displaced_{verb}", f"AFTER {event}", self._log_displaced(verb), when=noted
+                f"displaced_{verb}", f"AFTER {event}", self._log_displaced(verb), when=self._has_notes()
             )
         return texts
+
+    def _cascading(self) -> dict[str, str]:
+        """Log what a REPLACE displaced when that deletes, by ON DELETE CASCADE, the very row that it was to write.
+
+        The statement then ends with that row's delete, and no AFTER UPDATE fires.
+        """
+        if not self.table.cascades_to_itself:
+            return {}
+        body = self._log_displaced("insert")
+        return {
+            "displaced_delete": self._trigger("displaced_delete", "AFTER DELETE", body, when=self._has_notes()),
+        }
+
+    def _has_notes(self) -> str:
+        return f"EXISTS (SELECT 1 FROM sync_notes_{self.table.number})"
 
     def _candidate(self, row: str) -> str:
         """Render the test whether a row t stands in the way of the new one, which is not itself."""
         itself = " AND ".join(f"t.{c.keyed} IS {row}.{c.sql}" for c in self.table.key)
-        clashes = " OR ".join(f"({self._clash(index)})" for index in self.table.uniques)
-        return f"NOT ({itself}) AND ({clashes})"
+        clashes = [f"({self._clash(index)})" for index in self.table.uniques]
+        if row == "OLD" and self.table.cascades_to_itself:
+            clashes.append(f"({self._is_here()})")
+        return f"NOT ({itself}) AND ({' OR '.join(clashes)})"
 
     def _clash(self, index: UniqueIndex) -> str:
         new_row = commas(f"NEW.{quote(name)} AS {quote(name)}" for name in self.table.names)
@@ -282,7 +326,7 @@ class Renderer:
 
     def _forget(self) -> str:
         """Drop the note of a row that was deleted before our eyes, so that its delete is not logged twice."""
-        if not self.table.uniques:
+        if not (self.table.uniques or self.table.cascades_to_itself):
             return ""
         return FORGET_NOTE.format(n=self.table.number, same_key=self._is_noted("OLD"))
 

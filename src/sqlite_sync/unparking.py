@@ -25,7 +25,7 @@ def resolve(database: Database, conflict: Conflict, choice: Choice) -> Operation
     parent comes back; values are laid over the parked row.
     """
     settler.settle(database)
-    table, fork, local, _ = conflicts.located(database, conflict)
+    table, fork, local, _ = conflicts.to_close(database, conflict)
     row = LiveRows(database, Contexts(database), has_ranges=False).of_fork(table, fork)
     if row is None:  # not so: what is parked is live
         msg = f"{table.name} {dict(conflict.row_pk)} is no row any more: list the conflicts again"
@@ -71,7 +71,14 @@ def _make_room(database: Database, conflict: Conflict, row: LiveRow, local: int)
 def _bring_back(database: Database, conflict: Conflict, loss: int) -> None:
     """Resolve a parent that was deleted to the image before that."""
     number = database.one("SELECT table_no FROM main.sync_operations WHERE op = ?", (loss,))
-    [parent] = [table for table in catalog.enabled(database) if table.number == number]
+    parent = next((table for table in catalog.enabled(database) if table.number == number), None)
+    if parent is None:  # disabled since its row went
+        [name] = [entry.name for entry in catalog.entries(database) if entry.number == number]
+        msg = (
+            f"the parent of {conflict.table_name} {dict(conflict.row_pk)} is in {name}, which is not synced here: "
+            f"enable {name} first, or give other values, or 'local' to delete the row"
+        )
+        raise ConflictError(msg)
     rows = LiveRows(database, Contexts(database), has_ranges=False)
     op = forks.read_operation(database, parent, unseen.repeated(database, parent, loss))
     key: Row = tuple(op.values[parent.columns.index(column)] for column in parent.key)

@@ -11,10 +11,18 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from sqlite_sync.codec import Row, same
+from sqlite_sync.codec import Row, Value, same
 from sqlite_sync.operation import Kind, ordinal_of
 
 Image = Row | None
+
+
+class Told(tuple[Value, ...]):
+    """An image that a delete says stood there: what its author had, who may lack a column, or a change's capture."""
+
+    __slots__ = ()
+
+
 Order = tuple[int, bytes, int]
 
 
@@ -82,7 +90,7 @@ class Step:
 
 
 class MissingParentError(Exception):
-    """An update has no row to change: the base image is not the state before the operations."""
+    """An update has no row to change, or what only a delete says: the base image is not sure to be the state before."""
 
 
 def judge(
@@ -95,6 +103,8 @@ def judge(
     """
     if not is_whole and len(operations) == 2 and _are_rivals(operations[0], operations[1], knows):  # noqa: PLR2004 - the common conflict
         return _judge_rivals(base, operations[0], operations[1], key)
+    if is_whole and type(base) is Told:
+        base = tuple(base)
     operations = _with_real_bases(operations)
     *_, last = steps(base, operations, knows, key, is_whole=is_whole)
     covered = {head.dot: _covered(head, operations, knows) for head in last.heads} if len(last.heads) > 1 else {}
@@ -152,7 +162,7 @@ def is_chain(operations: Sequence[RowOperation], knows: Knows) -> bool:
 def after(image: Image, op: RowOperation, key: Collection[int]) -> Image:
     """Return the image after `op`, written on `image`."""
     match op.kind:
-        case Kind.UPDATE if image is not None:
+        case Kind.UPDATE if image is not None and type(image) is not Told:
             return _with(image, op.values, op, key)
         case Kind.UPDATE:
             raise MissingParentError
@@ -165,11 +175,12 @@ def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
     """Return the image on which `op` was written; the inverse of `after`. A resolution does not say it."""
     match op.kind:
         case Kind.UPDATE if image is not None:
-            return _with(image, op.old, op, key)
+            former = _with(image, op.old, op, key)
+            return Told(former) if type(image) is Told else former
         case Kind.INSERT:
             return None
         case Kind.DELETE:
-            return op.values
+            return Told(op.values)
     raise MissingParentError
 
 
