@@ -168,7 +168,8 @@ def _baseline(database: Database, table: Table, *, is_mapped: bool) -> int:
 
     Copies of one file derive the same device from the same content, so these are then the same operations.
     """
-    order = commas(f"{column.sql} COLLATE BINARY" for column in table.key)
+    by_bytes = database.collation_of_bytes()
+    order = commas(f"{column.sql} COLLATE {by_bytes}" for column in table.key)
     names = commas(column.sql for column in table.columns)
     bare = commas(
         f"+{column.sql}" for column in table.columns
