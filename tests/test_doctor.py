@@ -426,6 +426,35 @@ def test_rows_that_were_written_behind_our_back_are_found_by_the_deep_check_only
     assert not engine.connection.execute("SELECT name FROM temp.sqlite_schema").fetchall()
 
 
+@pytest.mark.parametrize("declared", ["", "TEXT", "REAL", "INTEGER", "NUMERIC", "BLOB", "DATETIME"])
+@pytest.mark.parametrize(
+    ("logged", "written"),
+    [
+        ("'a'", "x'61'"),
+        ("1", "1.0"),
+        ("0.5", "'0.5'"),
+        ("'1.0'", "1"),
+        ("NULL", "x''"),
+        ("1e300", "x'00'"),
+        ("'A'", "'a'"),
+    ],
+)
+def test_the_deep_check_tells_values_apart_as_exactly_as_the_column_can(
+    make: MakeEngine, declared: str, logged: str, written: str
+) -> None:
+    schema = f"CREATE TABLE t (id TEXT PRIMARY KEY, x {declared} COLLATE NOCASE)"
+    engine = make("a", schema, ("t",))
+    engine.connection.execute(f"INSERT INTO t VALUES ('a', {logged})")
+    stored = "SELECT typeof(x), x COLLATE BINARY FROM t"
+    before = engine.connection.execute(stored).fetchall()
+    with engine.migration():
+        engine.connection.execute(f"UPDATE t SET x = {written}")
+        found = engine.doctor(deep=True)
+    is_same = before == engine.connection.execute(stored).fetchall()
+    assert ("disagreement" in codes(table(found, "t").findings, "error")) == (not is_same)
+    assert engine.doctor(deep=True).level == "ok"
+
+
 @pytest.mark.parametrize(
     ("forgery", "code"),
     [
