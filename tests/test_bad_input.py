@@ -96,16 +96,6 @@ def test_a_database_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> 
         engine.initialize()
 
 
-@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
-def test_a_file_in_utf_16_is_refused(tmp_path: Path, encoding: str) -> None:
-    path = tmp_path / "wide.db"
-    with closing(sqlite3.connect(path)) as plain:
-        plain.execute(f"PRAGMA encoding = '{encoding}'")
-        plain.executescript(TODOS)
-    with refused(tmp_path, DatabaseError, "wide.db", "UTF-16", "UTF-8"), SyncEngine(path) as engine:
-        engine.initialize()
-
-
 # --- names that are taken -----------------------------------------------------------------------------------------
 
 

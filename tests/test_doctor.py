@@ -215,9 +215,10 @@ def test_a_plain_table_has_no_hazard(plain: sqlite3.Connection) -> None:
     assert examined(plain, TODOS).level == "ok"
 
 
-def test_a_file_in_utf_16_and_names_that_are_taken_are_errors_of_the_file(plain: sqlite3.Connection) -> None:
+def test_names_that_are_taken_are_an_error_of_the_file_and_utf_16_is_a_note(plain: sqlite3.Connection) -> None:
     found = examined(plain, "PRAGMA encoding = 'UTF-16le'; CREATE TABLE sync_peers (id TEXT PRIMARY KEY)")
-    assert codes(found.findings, "error") == {"encoding", "names"}
+    assert codes(found.findings, "error") == {"names"}
+    assert codes(found.findings, "note") == {"encoding"}
     assert codes(table(found, "sync_peers").findings, "error") == {"reserved-name"}
 
 
@@ -423,6 +424,35 @@ def test_rows_that_were_written_behind_our_back_are_found_by_the_deep_check_only
     engine.reconcile()
     assert engine.doctor(deep=True).level == "ok"
     assert not engine.connection.execute("SELECT name FROM temp.sqlite_schema").fetchall()
+
+
+@pytest.mark.parametrize("declared", ["", "TEXT", "REAL", "INTEGER", "NUMERIC", "BLOB", "DATETIME"])
+@pytest.mark.parametrize(
+    ("logged", "written"),
+    [
+        ("'a'", "x'61'"),
+        ("1", "1.0"),
+        ("0.5", "'0.5'"),
+        ("'1.0'", "1"),
+        ("NULL", "x''"),
+        ("1e300", "x'00'"),
+        ("'A'", "'a'"),
+    ],
+)
+def test_the_deep_check_tells_values_apart_as_exactly_as_the_column_can(
+    make: MakeEngine, declared: str, logged: str, written: str
+) -> None:
+    schema = f"CREATE TABLE t (id TEXT PRIMARY KEY, x {declared} COLLATE NOCASE)"
+    engine = make("a", schema, ("t",))
+    engine.connection.execute(f"INSERT INTO t VALUES ('a', {logged})")
+    stored = "SELECT typeof(x), x COLLATE BINARY FROM t"
+    before = engine.connection.execute(stored).fetchall()
+    with engine.migration():
+        engine.connection.execute(f"UPDATE t SET x = {written}")
+        found = engine.doctor(deep=True)
+    is_same = before == engine.connection.execute(stored).fetchall()
+    assert ("disagreement" in codes(table(found, "t").findings, "error")) == (not is_same)
+    assert engine.doctor(deep=True).level == "ok"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ def take(database: Database, table: Table, same: Same | None) -> int:
 
     `same` is for mapped tables; None where the user did not say which rows arrived before: TableError, if some did.
     """
-    order = commas(f"{column.sql} COLLATE BINARY" for column in table.key)
+    by_bytes = database.collation_of_bytes()
+    order = commas(f"{column.sql} COLLATE {by_bytes}" for column in table.key)
     count, device_id = _identity(database, table, same or {}, order)
     if not count:
         return 0

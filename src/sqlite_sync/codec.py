@@ -5,6 +5,7 @@ Canonical bytes are what digests are made of (SPEC.md, section 3): one value has
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import msgpack
@@ -19,6 +20,7 @@ class RawText(bytes):
 Value = int | float | str | bytes | RawText | None
 Row = tuple[Value, ...]
 
+_UNHELD = re.compile("[\ud800-\udfff\ufffe\uffff]")  # SQLite writes U+FFFD for these into a file in UTF-16
 _RAW_TEXT = 1  # the MessagePack ext type of RawText
 
 
@@ -28,6 +30,19 @@ def decode_text(stored: bytes) -> str | RawText:
         return stored.decode()
     except UnicodeDecodeError:
         return RawText(stored)
+
+
+def decode_converted(stored: bytes) -> str:
+    """Decode a TEXT value that SQLite converted from UTF-16, as it stands there once SQLite has written it again."""
+    return _UNHELD.sub("\ufffd", stored.decode(errors="surrogatepass"))
+
+
+def decode_held(stored: bytes) -> str:
+    """Decode a TEXT value for a file in UTF-16; UnicodeError where SQLite would write another one there."""
+    if b"\xef\xbf\xbe" in stored or b"\xef\xbf\xbf" in stored:
+        msg = f"{stored!r} contains U+FFFE or U+FFFF"
+        raise UnicodeError(msg)
+    return stored.decode()
 
 
 def pack(values: Iterable[Value]) -> bytes:

@@ -18,10 +18,12 @@ from weakref import WeakSet
 
 import uuid_utils
 
-from sqlite_sync.codec import decode_text
+from sqlite_sync.codec import RawText, decode_converted, decode_text
 from sqlite_sync.errors import DatabaseError, SchemaError, StateError, SyncError
 
 FORMAT = 1
+UTF_8 = "UTF-8"
+BY_CODE_POINT = "sync_by_code_point"  # how BINARY compares texts in a file in UTF-8
 OLDEST_SQLITE = (3, 37, 0)  # PRAGMA table_list
 Connect = Callable[[str], sqlite3.Connection]
 
@@ -91,6 +93,7 @@ class Database:
         self.path = path
         self._left: str | None = None
         self._cursors = WeakSet[sqlite3.Cursor]()
+        self._is_converting = False  # texts are those of a file in UTF-16
         self.enforces_foreign_keys = False  # whether they are switched off for a verb, and come back after it
         try:
             self.connection = connect(str(path)) if connect else sqlite3.connect(path, timeout=timeout_s)
@@ -101,7 +104,13 @@ class Database:
 
     def execute(self, sql: str, parameters: Iterable[Any] = ()) -> sqlite3.Cursor:
         """Run one statement; rows are plain tuples, whatever row factory the user has set."""
-        return self._cursor().execute(sql, tuple(parameters))
+        parameters = tuple(parameters)
+        if self._is_converting and RawText in map(type, parameters):
+            msg = (
+                f"{self.path} stores text as UTF-16, which cannot hold text that is no valid UTF-8: give another value"
+            )
+            raise DatabaseError(msg)
+        return self._cursor().execute(sql, parameters)
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> sqlite3.Cursor:
         """Run one statement for every row."""
@@ -149,11 +158,31 @@ class Database:
         factory = self.connection.text_factory
         self.connection.text_factory = decode_text
         try:
+            self._is_converting = self.encoding != UTF_8
+            self.connection.text_factory = decode_converted if self._is_converting else decode_text
             yield
         except sqlite3.Error as error:
             raise _translated(error, self.path) or error from error
+        except UnicodeDecodeError as error:  # of a collation
+            msg = f"a key in {self.path} is a text that is no valid UTF-16 ({error}): give the row another key"
+            raise DatabaseError(msg) from error
         finally:
             self.connection.text_factory = factory
+
+    @property
+    def encoding(self) -> str:
+        """How the file stores text; a bundle is in UTF-8."""
+        return str(self.one("PRAGMA encoding"))
+
+    def collation_of_bytes(self) -> str:
+        """Name the collation by which texts stand in the order of their UTF-8; in a file in UTF-16, BINARY is another.
+
+        It is made on the connection where need be.
+        """
+        if not self._is_converting:
+            return "BINARY"
+        self.connection.create_collation(BY_CODE_POINT, lambda left, right: (left > right) - (left < right))
+        return BY_CODE_POINT
 
     @contextmanager
     def transaction(self, *, commit: bool = True) -> Iterator[None]:
@@ -294,13 +323,6 @@ class Database:
             self._require_format()
             self._require_whole()
             return
-        if self.one("PRAGMA encoding") != "UTF-8":
-            msg = (
-                f"{self.path} stores text as UTF-16, and a bundle in UTF-8 cannot be attached to it: convert it "
-                "to UTF-8 "
-                f"(sqlite3 {self.path.name} .dump | sqlite3 new.db)"
-            )
-            raise DatabaseError(msg)
         with self.transaction():
             if self.is_prepared():  # another process was faster
                 return

@@ -136,8 +136,13 @@ def _file(
     found = []
     encoding = database.one("PRAGMA encoding")
     if encoding != "UTF-8":
-        message = f"stores text as {encoding}, which cannot be synced"
-        found.append(Finding("error", "encoding", message, "convert it to UTF-8: .dump into a new file"))
+        message = (
+            f"stores text as {encoding}: a bundle with a text that this cannot hold (no valid UTF-8, U+FFFE, U+FFFF) "
+            "is refused"
+        )
+        found.append(
+            Finding("note", "encoding", message, "if you meet one, convert it to UTF-8: .dump into a new file")
+        )
     if not database.is_prepared():
         taken = database.taken_names()
         if taken:

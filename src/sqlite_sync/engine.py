@@ -34,6 +34,7 @@ from sqlite_sync import (
     resolver,
     settler,
     status,
+    transcoder,
     unparking,
 )
 from sqlite_sync.clock import VectorClock
@@ -139,7 +140,7 @@ class SyncEngine:
                 return renewed
             with (
                 bundle_reader.opened(Path(bundle)) as (copy, header),
-                self._database.attached(copy, appender.SCHEMA),
+                transcoder.reading(self._database, Path(bundle), copy, appender.SCHEMA),
                 self._without_foreign_keys(),
                 self._database.transaction(),
             ):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlite_sync import births, bundle, catalog, log, peers
+from sqlite_sync import births, bundle, catalog, log, peers, transcoder
 from sqlite_sync.bundle import Part, TableDescription
 from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database, new_uuid
@@ -39,12 +39,13 @@ def write(database: Database, order: Order, target: Path, now_ms: int) -> Path |
     )
     if not count and not order.acknowledge:
         return None
-    with bundle.created(target) as part, database.attached(part, SCHEMA):
-        _prepare(database, count)
+    with bundle.created(target) as part:
         try:
-            with database.snapshot():
-                _fill(database, order, now_ms)
-            database.bring_to_disk()
+            with transcoder.writing(database, part, SCHEMA):
+                _prepare(database, count)
+                with database.snapshot():
+                    _fill(database, order, now_ms)
+                database.bring_to_disk()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
                 raise

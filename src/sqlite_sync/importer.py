@@ -20,6 +20,7 @@ from sqlite_sync import (
     log,
     peers,
     settler,
+    transcoder,
 )
 from sqlite_sync.appender import SCHEMA, Device, InvalidError
 from sqlite_sync.applier import Todo
@@ -140,7 +141,7 @@ def run(database: Database, path: Path, request: Request) -> ImportResult:
         total = header.total_operations
         request.progress(Progress("verify", total, total))
         with (
-            database.attached(copy, SCHEMA),
+            transcoder.reading(database, path, copy, SCHEMA),
             database.without_foreign_keys(),
             database.transaction(commit=not request.dry_run),
         ):
