@@ -127,7 +127,7 @@ def _find_contested(database: Database, table: Table, kinds: Mapping[int, int], 
 
 
 def _has_several_devices(database: Database, number: int) -> bool:
-    # NOT INDEXED, as in `log.in_ranges`: from 3.51 on SQLite makes a join of EXISTS, and would index the whole log for it
+    # NOT INDEXED, as in `log.in_ranges`: from 3.51 on SQLite makes a join of EXISTS, and would index the whole log
     rows = database.execute(
         f"SELECT r.low FROM temp.sync_new AS r WHERE EXISTS (SELECT 1 FROM main.sync_operations AS o "
         f"NOT INDEXED WHERE o.op BETWEEN r.low AND r.high AND o.table_no = {number}) LIMIT 2"
