@@ -12,8 +12,9 @@ from measure import Figure, Pair, Row, Scale, Timings, cpu
 
 ROUNDS = 3
 NEW = 1_000
-COLUMNS = (2, 5, 10, 20, 50, 100)
-LENGTHS = (10, 100, 1_000, 10_000)
+# How wide, and of how many rows a share.
+COLUMNS = {2: 2, 5: 2, 10: 2, 20: 5, 50: 10, 100: 10}
+LENGTHS = {10: 2, 100: 2, 1_000: 2, 10_000: 20}
 
 
 def figures(scale: Scale, folder: Path) -> Iterator[Figure]:
@@ -25,11 +26,10 @@ def figures(scale: Scale, folder: Path) -> Iterator[Figure]:
         yield from _meetings(pair, "devices", devices)
     for conflicts in (0, *_up_to(scale.conflicts, 100)):
         yield from _meetings(_torn(folder, conflicts), "open conflicts", conflicts)
-    for columns in COLUMNS:
-        yield from _rows(folder, Width("columns", columns, columns, 20), scale.rows // (10 if columns > 10 else 2))
-    for length in LENGTHS:
-        count = scale.rows // (20 if length > 1_000 else 2)
-        yield from _rows(folder, Width("bytes of a text", length, 5, length), count)
+    for columns, share in COLUMNS.items():
+        yield from _rows(folder, Width("columns", columns, columns, 20), scale.rows // share)
+    for length, share in LENGTHS.items():
+        yield from _rows(folder, Width("bytes of a text", length, 5, length), scale.rows // share)
 
 
 def _up_to(most: int, first: int) -> list[int]:

@@ -18,6 +18,7 @@ import bench_capture
 import bench_flows
 import bench_growth
 import bench_import
+import bench_peers
 import bench_shapes
 import bench_size
 import measure
@@ -31,6 +32,7 @@ BENCHES: dict[str, Callable[[Scale, Path], Iterator[Figure]]] = {
     "shapes": bench_shapes.figures,
     "size": bench_size.figures,
     "growth": bench_growth.figures,
+    "peers": bench_peers.figures,
 }
 
 
