@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +16,6 @@ AGAIN = 0.02
 BY_HISTORY = 1.3
 BY_DEVICES = 1.5
 BY_CONFLICTS = 2.5
-MEGABYTES = 150
 
 
 def figures(scale: Scale, folder: Path) -> Iterator[Figure]:
@@ -35,7 +30,6 @@ def figures(scale: Scale, folder: Path) -> Iterator[Figure]:
             name = f"the same bundle again: {what}, {key.name}, against the first time"
             yield measure.ratio(name, AGAIN, rounds, (f"{what} again", what), len(rows))
     yield _by_history(scale, folder)
-    yield _memory(scale, folder)
     yield _by_devices(scale, folder)
     yield from _conflicts(scale, folder)
 
@@ -78,32 +72,6 @@ def _by_devices(scale: Scale, folder: Path) -> Figure:
     many.close()
     name = f"bundle imported: 1,000 operations with {scale.devices:,} more devices in the clock"
     return measure.ratio(name, BY_DEVICES, rounds, ("many imported", "few imported"), 1000)
-
-
-def _memory(scale: Scale, folder: Path) -> Figure:
-    """Let a process of its own import a long history."""
-    pair = measure.old_pair(folder, f"history-{scale.long_history}", scale.long_history)
-    bundle = folder / "history.bundle"
-    pair.source.generate_bundle(bytes(16), bundle)
-    pair.close()
-    # A process starts with the peak of the one that forks it, and the fork server is small.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
-        before, after, count = pool.submit(_peaks, folder / "fresh.db", bundle).result()
-    name = f"memory while {count:,} operations are imported"
-    return Figure(name, MEGABYTES, after, " MB", f"{measure.number(before)} MB before the import")
-
-
-def _peaks(path: Path, bundle: Path) -> tuple[float, float, int]:
-    """Return the peak of this process before an import and after it, in MB, and the number of operations."""
-    with measure.device(path) as engine:
-        before = _peak()
-        count = engine.import_bundle(bundle).total_operations
-    return before, _peak(), count
-
-
-def _peak() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def _conflicts(scale: Scale, folder: Path) -> Iterator[Figure]:

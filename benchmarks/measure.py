@@ -8,12 +8,13 @@ rounds; the spread is that of the single rounds.
 from __future__ import annotations
 
 import gc
+import resource
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -162,6 +163,7 @@ class Scale(NamedTuple):
     rounds: int
     short_history: int
     long_history: int
+    longest_history: int
     devices: int
     conflicts: int
 
@@ -172,6 +174,7 @@ FULL = Scale(
     rounds=5,
     short_history=10_000,
     long_history=1_000_000,
+    longest_history=3_000_000,
     devices=1_000,
     conflicts=10_000,
 )
@@ -181,6 +184,7 @@ QUICK = Scale(
     rounds=3,
     short_history=10_000,
     long_history=100_000,
+    longest_history=100_000,
     devices=200,
     conflicts=1_000,
 )
@@ -194,9 +198,11 @@ class Key(NamedTuple):
     rows: Callable[[int], list[Row]]
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """What was measured, beside what it should reach; None where nothing was set."""
+class Figure(NamedTuple):
+    """What was measured, beside what it should reach; None where nothing was set.
+
+    A figure of a series is a point of a picture, at `x`.
+    """
 
     scenario: str
     reach: float | None
@@ -204,6 +210,8 @@ class Figure:
     unit: str
     absolute: str = ""
     spread: str = ""
+    series: str = ""
+    x: float | str = ""
 
     @property
     def is_missed(self) -> bool:
@@ -275,30 +283,32 @@ def workplace() -> Iterator[Path]:
 
 def plain(path: Path, schema: str = INTEGER.schema) -> sqlite3.Connection:
     """Make a database without us."""
-    connection = sqlite3.connect(_remove(path), isolation_level=None)
-    _prepare(connection, schema)
+    connection = sqlite3.connect(remove(path), isolation_level=None)
+    prepare(connection, schema)
     return connection
 
 
 def device(path: Path, schema: str = INTEGER.schema) -> SyncEngine:
     """Make a database whose table is captured."""
-    engine = SyncEngine(_remove(path))
-    _prepare(engine.connection, schema)
+    engine = SyncEngine(remove(path))
+    prepare(engine.connection, schema)
     engine.initialize()
     engine.enable_sync_for_table("items")
     return engine
 
 
-def _remove(path: Path) -> Path:
+def remove(path: Path) -> Path:
+    """Remove a database and what stands beside it."""
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     return path
 
 
-def _prepare(connection: sqlite3.Connection, schema: str) -> None:
+def prepare(connection: sqlite3.Connection, schema: str) -> None:
+    """Make a new database what all of these are: in WAL mode, with the table."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(schema)
+    connection.executescript(schema)
 
 
 def run_many(connection: sqlite3.Connection, sql: str, rows: Iterable[Row]) -> None:
@@ -401,6 +411,12 @@ def cpu(action: Callable[[], object]) -> float:
         return time.process_time() - start
     finally:
         gc.enable()
+
+
+def peak() -> float:
+    """Return the most memory that this process ever held, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def ratio(scenario: str, reach: float | None, rounds: Sequence[Timings], names: tuple[str, str], count: int) -> Figure:

@@ -15,7 +15,12 @@ from pathlib import Path
 
 import bench_bundle
 import bench_capture
+import bench_flows
+import bench_growth
 import bench_import
+import bench_peers
+import bench_shapes
+import bench_size
 import measure
 from measure import Figure, Scale
 
@@ -23,6 +28,11 @@ BENCHES: dict[str, Callable[[Scale, Path], Iterator[Figure]]] = {
     "capture": bench_capture.figures,
     "bundle": bench_bundle.figures,
     "import": bench_import.figures,
+    "flows": bench_flows.figures,
+    "shapes": bench_shapes.figures,
+    "size": bench_size.figures,
+    "growth": bench_growth.figures,
+    "peers": bench_peers.figures,
 }
 
 

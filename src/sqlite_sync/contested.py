@@ -137,9 +137,10 @@ def _find_contested(database: Database, table: Table, kinds: Mapping[int, int], 
 
 
 def _has_several_devices(database: Database, number: int) -> bool:
+    # NOT INDEXED, as in `log.in_ranges`: from 3.51 on SQLite makes a join of EXISTS, and would index the whole log
     rows = database.execute(
         f"SELECT r.low FROM temp.sync_new AS r WHERE EXISTS (SELECT 1 FROM main.sync_operations AS o "
-        f"WHERE o.op BETWEEN r.low AND r.high AND o.table_no = {number}) LIMIT 2"
+        f"NOT INDEXED WHERE o.op BETWEEN r.low AND r.high AND o.table_no = {number}) LIMIT 2"
     )
     return len(rows.fetchall()) > 1
 
