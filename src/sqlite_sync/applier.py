@@ -218,7 +218,8 @@ def _update(database: Database, one: Plan) -> None:
         )
         _require_count(table, expected, cursor.rowcount)
     if one.final.get("U"):
-        assignments = commas(f"{c.sql} = f.c{i}" for i, c in enumerate(table.columns))
+        free = [(i, c) for i, c in enumerate(table.columns) if not (c.key_place and table.has_rowid_key)]
+        assignments = commas(f"{c.sql} = f.c{i}" for i, c in free)  # not the rowid: SQLite would move the row
         same = " AND ".join(f"t.{c.keyed} = f.k{i}" for i, c in enumerate(table.key))
         database.execute(
             f"UPDATE OR ABORT {table.sql} AS t SET {assignments} FROM temp.sync_final_{table.number} AS f WHERE "
@@ -242,7 +243,9 @@ def _touched(database: Database, one: Plan) -> list[tuple[Column, bool]]:
     """List the columns that some update changes, and whether all of them do."""
     columns = one.table.columns
     counts = commas(f"count(*) FILTER (WHERE {changed(c, 'o.')})" for c in columns)
-    total, *found = database.execute(f"SELECT count(*), {counts} FROM {_simple(one, Kind.UPDATE)}").fetchone()
+    # of the contested ones too: to leave them out takes longer than to assign a column more
+    every = f"{log.in_ranges('sync_new')} WHERE o.table_no = {one.table.number} AND o.kind = {Kind.UPDATE:d}"
+    total, *found = database.execute(f"SELECT count(*), {counts} FROM {every}").fetchone()
     return [(c, count == total) for c, count in zip(columns, found, strict=True) if count] or [(columns[0], False)]
 
 

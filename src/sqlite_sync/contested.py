@@ -168,13 +168,13 @@ def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> Count
     """Judge the contested rows of a table; return how many new operations of each kind they have."""
     kinds, opened = Counter[int](), list[tuple[Any, Conflict]]()
     [known] = [entry for entry in catalog.entries(database) if entry.number == one.table.number]
-    devices, final = log.device_ids(database), _create_final(database, one.table)
+    final = _create_final(database, one.table)
     judge_of = _Judge(database, one.table, contexts)
     rows = _contested_rows(database, one.table, kinds)
     while some := list(islice(rows, _BATCH_ROWS)):
         written, forked = judge_of.outcomes(some, one)
         insert_rows(database, final, written)
-        new = forks.store(database, one.table, forked, devices)
+        new = forks.store(database, one.table, forked)
         one.opened += [(conflict.conflict_id, conflict.local.dot, conflict.remote.dot) for conflict in new]
         opened += zip([conflict.order for conflict in new], conflicts.made(known, one.table, new), strict=True)
     one.conflicts = [conflict for _, conflict in sorted(opened, key=itemgetter(0))]

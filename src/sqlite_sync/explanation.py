@@ -65,16 +65,16 @@ def read(database: Database, table_name: str, key: Key) -> Explanation:
 
 
 def _events(database: Database, table: Table, operations: Sequence[RowOperation]) -> Iterator[Event]:
-    knows, devices = Contexts(database).knows, log.device_ids(database)
+    knows = Contexts(database).knows
     told = list(steps(None, operations, knows, table.key_indexes, is_whole=True))
     heads = {head.dot for head in told[-1].heads}
     before: dict[bytes, None] = {}
     for step in told:
-        now = dict.fromkeys(_pairs(devices, step))
+        now = dict.fromkeys(_pairs(step))
         yield Event(
             operation=log.one_operation(database, step.op.dot),
             image=forks.named(table, step.images[step.op.dot]),
-            superseded=tuple(forks.id_of(devices, head) for head in step.superseded),
+            superseded=tuple(forks.id_of(head) for head in step.superseded),
             opened=tuple(pair for pair in now if pair not in before),
             closed=tuple(pair for pair in before if pair not in now),
             is_head=step.op.dot in heads,
@@ -82,9 +82,9 @@ def _events(database: Database, table: Table, operations: Sequence[RowOperation]
         before = now
 
 
-def _pairs(devices: Mapping[int, bytes], step: Step) -> list[bytes]:
+def _pairs(step: Step) -> list[bytes]:
     """Return the ids of the conflicts that stand after a step."""
-    return [forks.pair_id(devices, step.shown, other) for other in step.conflicting()]
+    return [forks.pair_id(step.shown, other) for other in step.conflicting()]
 
 
 def _table(database: Database, name: str) -> Table:

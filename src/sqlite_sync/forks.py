@@ -7,7 +7,7 @@ resolution may still come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -17,7 +17,7 @@ from sqlite_sync import catalog, log, versions
 from sqlite_sync.codec import Row, Value, pack_image, same, unpack_image
 from sqlite_sync.database import Database
 from sqlite_sync.log import Contexts
-from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, ordinal_of, seq_of
+from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, seq_of
 from sqlite_sync.tables import Column, Table, commas, insert_rows, literal, logged, mark
 from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Told, Verdict, conflict_kind, judge
 
@@ -70,7 +70,7 @@ class Opened(NamedTuple):
         return self.local.order[0], self.local.order[1], self.conflict_id
 
 
-def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapping[int, bytes]) -> list[Opened]:
+def store(database: Database, table: Table, forks: Sequence[Fork]) -> list[Opened]:
     """Store judged forks and their open conflicts; return those that are new."""
     before = _stored(database, forks)
     database.executemany("DELETE FROM main.sync_conflicts WHERE conflict_id = ?", [(pair,) for pair in before])
@@ -84,7 +84,7 @@ def store(database: Database, table: Table, forks: Sequence[Fork], devices: Mapp
         verdict = fork.verdict
         shown = verdict.shown
         for other in others:
-            op_ids = id_of(devices, shown), id_of(devices, other)
+            op_ids = id_of(shown), id_of(other)
             pair = conflict_id(*op_ids)
             kind, differing = conflict_kind(shown, other, verdict.images), _differing(table, verdict, other)
             records.append((pair, fork.number, kind, shown.dot, other.dot, " ".join(map(str, differing))))
@@ -109,8 +109,9 @@ def _store_heads(database: Database, table: Table, found: Sequence[tuple[Fork, S
     """Store everything about forks but their conflicts, which are with these heads; new ones get their number."""
     number: int = database.one("SELECT coalesce(max(fork), 0) FROM main.sync_forks")
     known, new, keys = list[tuple[Any, ...]](), list[tuple[Any, ...]](), list[Row]()
+    positions = [column.position for column in table.columns]
     for fork, others in found:
-        row = (pack_base(table, fork.base), fork.verdict.shown.dot, bool(others))
+        row = (pack_base(positions, fork.base), fork.verdict.shown.dot, int(bool(others)))
         if fork.number is None:
             fork.number = number = number + 1
             new.append((*row, number))
@@ -144,13 +145,13 @@ def list_unsettled(database: Database, entry: catalog.Entry) -> None:
 def renew_images(database: Database, table: Table) -> None:
     """Make the table of images and its view anew, as the table's shape asks for."""
     versions.create(database, table)
-    devices, contexts = log.device_ids(database), Contexts(database)
+    contexts = Contexts(database)
     whole = catalog.whole(database, table)
     recorded = {pair for (pair,) in database.execute("SELECT conflict_id FROM main.sync_conflicts")}
     for _, base, operations in loaded_all(database, whole, open_forks(database, table)):
         verdict = judged(base, operations, contexts, whole)
         for other in verdict.conflicting():
-            pair = pair_id(devices, verdict.shown, other)
+            pair = pair_id(verdict.shown, other)
             if pair not in recorded:  # one of its operations was only listed: judging the fork records it
                 continue
             versions.put(database, table, [(pair, _versions(table, verdict, other))])
@@ -185,12 +186,12 @@ def _differing(table: Table, verdict: Verdict, other: RowOperation) -> list[int]
     return [column.position for column, one, another in values if one is not another and not same(one, another)]
 
 
-def pack_base(table: Table, image: Image) -> bytes | None:
-    """Encode the base image of a fork."""
+def pack_base(positions: Sequence[int], image: Image) -> bytes | None:
+    """Encode the base image of a fork, whose values have these positions in the log."""
     if image is None:
         return None
     told: dict[int, Value] = {_TOLD: 1} if type(image) is Told else {}
-    return pack_image(told | {c.position: value for c, value in zip(table.columns, image, strict=True)})
+    return pack_image(told | dict(zip(positions, image, strict=True)))
 
 
 def unpack_base(table: Table, packed: bytes | None) -> Image:
@@ -307,14 +308,15 @@ def named(table: Table, image: Image) -> dict[str, Value] | None:
     return {column.name: value for column, value in zip(table.columns, image, strict=False)}
 
 
-def pair_id(devices: Mapping[int, bytes], one: RowOperation, other: RowOperation) -> bytes:
+def pair_id(one: RowOperation, other: RowOperation) -> bytes:
     """Return the id of the conflict between two heads."""
-    return conflict_id(id_of(devices, one), id_of(devices, other))
+    return conflict_id(id_of(one), id_of(other))
 
 
-def id_of(devices: Mapping[int, bytes], op: RowOperation) -> bytes:
+def id_of(op: RowOperation) -> bytes:
     """Return an operation's op id."""
-    return op_id(devices[ordinal_of(op.dot)], seq_of(op.dot))
+    _, device_id, seq = op.order
+    return op_id(device_id, seq)
 
 
 def fork_of(database: Database, table: Table, key: Sequence[Value]) -> int | None:

@@ -166,7 +166,7 @@ class LiveRows:
         verdict = judge(base, operations, self._contexts.knows, table.key_indexes, is_whole=True)
         native = tuple(op.values[table.columns.index(column)] for column in table.key)
         made = Fork(None, native, base, operations, verdict)
-        forks.store(self._database, table, [made], self._devices)
+        forks.store(self._database, table, [made])
         return forks.fork_of(self._database, table, native) or 0
 
 

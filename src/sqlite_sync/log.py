@@ -29,12 +29,6 @@ class Contexts:
         self._database = database
         self._pairs: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
 
-    def known(self, ordinal: int, seq: int, other: int) -> int:
-        """Return up to which seq of `other` the author of (ordinal, seq) knew."""
-        seqs, known_seqs = self._pairs.get((ordinal, other)) or self._load(ordinal, other)
-        place = bisect_right(seqs, seq)
-        return known_seqs[place - 1] if place else 0
-
     def knows(self, later: RowOperation, earlier: RowOperation) -> bool:
         """Tell whether `earlier` happened before `later`."""
         return self.knows_dot(later.dot, earlier.dot)
@@ -45,7 +39,9 @@ class Contexts:
         if mine == theirs:
             return earlier < later
         seq, known_seq = later - (mine << ORDINAL_SHIFT), earlier - (theirs << ORDINAL_SHIFT)
-        return known_seq <= self.known(-mine, seq, -theirs)
+        seqs, known_seqs = self._pairs.get((-mine, -theirs)) or self._load(-mine, -theirs)
+        place = bisect_right(seqs, seq)
+        return place > 0 and known_seq <= known_seqs[place - 1]
 
     def _load(self, ordinal: int, other: int) -> tuple[list[int], list[int]]:
         rows = self._database.execute(

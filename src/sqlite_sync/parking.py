@@ -209,9 +209,9 @@ def _stored(database: Database, tables: Sequence[Table]) -> list[tuple[int, int,
     """List the parked rows of these tables."""
     enabled = {table.number for table in tables}
     rows = database.execute(
-        "SELECT c.fork, f.table_no, c.kind, c.local_op FROM main.sync_conflicts AS c "
-        "JOIN main.sync_forks AS f USING (fork) "
-        f"WHERE c.{forks.IS_PARKED} ORDER BY c.fork"
+        "SELECT f.fork, f.table_no, c.kind, c.local_op FROM main.sync_forks AS f "
+        "CROSS JOIN main.sync_conflicts AS c USING (fork) "
+        f"WHERE f.is_parked AND c.{forks.IS_PARKED} ORDER BY f.fork"
     )
     return [row for row in rows if row[1] in enabled]
 

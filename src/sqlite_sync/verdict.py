@@ -186,11 +186,11 @@ def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
 
 def _with(image: Row, values: Row, op: RowOperation, key: Collection[int]) -> Row:
     """Replace the columns of an image that an update changed."""
-    old = op.old
-    return tuple([
-        value if old[i] is None is op.values[i] or not is_changed(op, i, key) else values[i]
-        for i, value in enumerate(image)
-    ])  # fmt: skip
+    found = list(image)
+    for i, (_, new, old) in enumerate(zip(image, op.values, op.old, strict=False)):
+        if new is not old and is_changed(op, i, key):
+            found[i] = values[i]
+    return tuple(found)
 
 
 def is_changed(op: RowOperation, column: int, key: Collection[int]) -> bool:
@@ -204,7 +204,7 @@ def same_image(left: Image, right: Image) -> bool:
     """Tell whether two images are equal in every column, or both absent."""
     if left is None or right is None:
         return left is right
-    return all(map(same, left, right))
+    return left == right and all(map(same, left, right))  # 1 == 1.0, but they are not the same
 
 
 def conflict_kind(shown: RowOperation, other: RowOperation, images: dict[int, Image]) -> str:

@@ -7,8 +7,9 @@ Both name nothing of the application's: a migration that renames or rebuilds its
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
-from sqlite_sync.codec import Row
+from sqlite_sync.codec import RawText, Row
 from sqlite_sync.database import Database
 from sqlite_sync.operation import ORDINAL_SHIFT
 from sqlite_sync.tables import Column, Table, commas, fold, insert_rows, quote
@@ -47,7 +48,7 @@ def create(database: Database, table: Table) -> None:
     columns = commas(_stored(column) for column in table.columns)
     database.execute(
         f"CREATE TABLE main.sync_images_{table.number} (conflict_id BLOB, version TEXT, {columns}, "
-        "PRIMARY KEY (conflict_id, version)) WITHOUT ROWID"
+        "PRIMARY KEY (conflict_id, version))"
     )
     create_view(database, table)
 
@@ -72,16 +73,26 @@ def view_name(table_name: str) -> str:
     return f"sync_conflicts_{table_name}"
 
 
-def put(database: Database, table: Table, found: Iterable[tuple[bytes, Iterable[Image]]]) -> None:
+def put(database: Database, table: Table, found: Iterable[tuple[bytes, Sequence[Image]]]) -> None:
     """Store the base, local and remote image of conflicts."""
-    names = commas(_stored(column) for column in table.columns)
-    rows = [
-        (conflict_id, version, *image)
-        for conflict_id, images in found
-        for version, image in zip(VERSIONS, images, strict=True)
-        if image is not None
-    ]
-    insert_rows(database, f"main.sync_images_{table.number} (conflict_id, version, {names})", rows)
+    into = f"main.sync_images_{table.number} (conflict_id, version, {commas(map(_stored, table.columns))})"
+    whole, single = list[Row](), list[Row]()
+    for conflict_id, (base, local, remote) in found:
+        if base is None or local is None or remote is None or RawText in map(type, chain(base, local, remote)):
+            named = zip(VERSIONS, (base, local, remote), strict=True)
+            single += [(conflict_id, version, *image) for version, image in named if image is not None]
+        else:
+            whole.append((conflict_id, *base, *local, *remote))
+    insert_rows(database, into, single)
+    # FAIL: for ABORT, SQLite would note what each statement of several rows changes; all is undone anyhow
+    database.executemany(f"INSERT OR FAIL INTO {into} VALUES {_all_versions(len(table.columns))}", whole)
+
+
+def _all_versions(width: int) -> str:
+    """Render the rows of all versions of a conflict, each of so many columns; its id is the first parameter."""
+    firsts = range(2, 2 + len(VERSIONS) * width, width)
+    images = (commas(f"?{number}" for number in range(first, first + width)) for first in firsts)
+    return commas(f"(?1, '{version}', {image})" for version, image in zip(VERSIONS, images, strict=True))
 
 
 def remove(database: Database, table: Table, conflict_ids: Iterable[bytes]) -> None:
