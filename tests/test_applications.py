@@ -422,3 +422,85 @@ def test_a_migration_that_comes_later_on_one_device_keeps_what_the_other_wrote_m
             query = "SELECT title, colour, shelf FROM note WHERE colour <> 'none'"
             assert connection.execute(query).fetchall() == [("Hiring", "red", "top")]
     assert content(laptop, django_driver.TABLES) == content(phone, django_driver.TABLES)
+
+
+# --- Django with the keys that it gives by default --------------------------------------------------------------------
+
+SHOP_SEED = """
+ada = Author.objects.create(name="Ada")
+bob = Author.objects.create(name="Bob", teacher=ada)
+old = Tag.objects.create(name="old")
+first = Book.objects.create(title="First", author=ada)
+first.tags.add(old)
+first.remarks.create(text="on First")
+"""
+SHOP_STORY = """
+for b in Book.objects.order_by("title"):
+    print(b.title, b.author, b.author.teacher, sorted(map(str, b.tags.all())), sorted(map(str, b.remarks.all())))
+for r in Remark.objects.order_by("text"):
+    print(r.text, "is about", r.about)
+for t in Tag.objects.order_by("name"):
+    print(t.name, sorted(map(str, t.books.all())))
+"""
+
+
+def test_a_django_project_with_automatic_keys_meets_again_with_every_relation_right(tmp_path: Path) -> None:
+    """Both insert number 2, 3, ... into each table, many-to-many tables too, and refer to one another's rows."""
+    laptop, phone = tmp_path / "laptop.db", tmp_path / "phone.db"
+    shop = django_driver.SHOP
+    django_driver.migrate(laptop, shop)
+    django_driver.run(laptop, SHOP_SEED, shop)
+    shutil.copyfile(laptop, phone)
+    for path in (laptop, phone):
+        with SyncEngine(path) as engine:
+            engine.initialize()
+            found = engine.enable_sync_for_all_tables(references={"shop_remark.object_id": "shop_book"})
+            assert set(found.refused) == {"django_migrations"}
+
+    def adds(name: str) -> str:
+        return f"""
+cleo = Author.objects.create(name="{name}'s author", teacher=Author.objects.get(name="Bob"))
+new = Tag.objects.create(name="{name}'s tag")
+for title in ("one", "two"):
+    book = Book.objects.create(title=f"{name}'s {{title}}", author=cleo)
+    book.tags.add(new, Tag.objects.get(name="old"))
+    book.remarks.create(text=f"on {name}'s {{title}}")
+Book.objects.get(title="First").tags.add(new)
+"""
+
+    django_driver.run(laptop, adds("laptop"), shop)
+    django_driver.run(phone, adds("phone") + "Author.objects.filter(name='Bob').update(name='Robert')", shop)
+    assert meet(laptop, phone) == []
+    story = django_driver.run(laptop, SHOP_STORY, shop)
+    assert django_driver.run(phone, SHOP_STORY, shop) == story
+    assert "phone's two phone's author Robert ['old', \"phone's tag\"] [\"on phone's two\"]" in story
+    assert "laptop's one laptop's author Robert [\"laptop's tag\", 'old'] [\"on laptop's one\"]" in story
+    assert "First Ada None [\"laptop's tag\", 'old', \"phone's tag\"] ['on First']" in story
+    assert "on phone's one is about phone's one" in story
+
+    django_driver.run(laptop, 'Author.objects.get(name="phone\'s author").delete()', shop)  # and its books, and theirs
+    django_driver.run(phone, "Book.objects.get(title=\"laptop's one\").remarks.create(text='from the phone')", shop)
+    assert meet(laptop, phone) == []
+    story = django_driver.run(laptop, SHOP_STORY, shop)
+    assert django_driver.run(phone, SHOP_STORY, shop) == story
+    assert "phone's one" not in story
+    assert "from the phone is about laptop's one" in story
+    assert is_sound(laptop)
+    assert is_sound(phone)
+
+
+def test_bookmarks_added_on_both_devices_stand_on_both(library: Path) -> None:
+    """The bookmark manager's table as it is enabled if nothing is said: each device has its own numbers."""
+    laptop, phone = (Path(shutil.copy(library, library.with_name(f"{name}.db"))) for name in ("laptop", "phone"))
+    for path in (laptop, phone):
+        with SyncEngine(path) as engine:
+            engine.initialize()
+            engine.enable_sync_for_table(*BOOKMARKS)
+    assert buku_app.add(laptop, NASA, "NASA") == buku_app.add(phone, EURLEX, "EUR-Lex")
+    buku_app.delete(laptop, PYTHON, retain_order=True)  # every higher id is lowered by one
+    buku_app.describe(phone, DEBIAN, "The universal operating system")
+    meet(laptop, phone)
+    assert titles(laptop).keys() == titles(phone).keys()
+    assert {NASA, EURLEX, DEBIAN} <= titles(laptop).keys()
+    assert is_sound(laptop)
+    assert is_sound(phone)

@@ -13,6 +13,9 @@ import sys
 from pathlib import Path
 
 _MANAGE = Path(__file__).with_name("django_app") / "manage.py"
+SHOP = Path(__file__).with_name("django_shop") / "manage.py"
+"""Another project, with the keys that Django gives by default."""
+
 _TIMEOUT_SECONDS = 120
 _IMPORTS = "from notebook.models import Note, Notebook, NoteTag, Tag\n"
 
@@ -24,9 +27,9 @@ class DjangoError(RuntimeError):
     """The command of Django failed; the message is its error stream, with the traceback."""
 
 
-def migrate(path: str | os.PathLike[str]) -> None:
+def migrate(path: str | os.PathLike[str], project: Path = _MANAGE) -> None:
     """Create the database, or bring it to the current schema, by Django's migrations."""
-    _manage(path, "migrate", "--verbosity=0")
+    _manage(path, "migrate", "--verbosity=0", project=project)
 
 
 def migration_command(path: str | os.PathLike[str], project: Path) -> tuple[list[str], dict[str, str]]:
@@ -42,14 +45,15 @@ def copy_with(project: Path, migrations: dict[str, str]) -> Path:
     return project
 
 
-def run(path: str | os.PathLike[str], script: str) -> str:
+def run(path: str | os.PathLike[str], script: str, project: Path = _MANAGE) -> str:
     """Run Python code in Django's shell on the database and return what the code printed.
 
-    The models Notebook, Tag, Note and NoteTag are imported already.
+    The models are imported already.
     """
     if not os.path.isfile(path):  # SQLite would silently create an empty database
         raise FileNotFoundError(os.fspath(path))
-    return _manage(path, "shell", "--verbosity=0", "--command", _IMPORTS + script)
+    imports = "from shop.models import *\n" if project == SHOP else _IMPORTS
+    return _manage(path, "shell", "--verbosity=0", "--command", imports + script, project=project)
 
 
 def _environment(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -60,10 +64,10 @@ def _environment(path: str | os.PathLike[str]) -> dict[str, str]:
     }
 
 
-def _manage(path: str | os.PathLike[str], *arguments: str) -> str:
+def _manage(path: str | os.PathLike[str], *arguments: str, project: Path = _MANAGE) -> str:
     """Run ``manage.py`` on the database at ``path`` and return its output."""
     finished = subprocess.run(
-        [sys.executable, str(_MANAGE), *arguments],
+        [sys.executable, str(project), *arguments],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
