@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import MakeEngine, exchange, send
 
-from sqlite_sync import Adoption, BundleError, SchemaError, SyncEngine, TableError
+from sqlite_sync import Adoption, BundleError, SchemaError, SyncEngine, TableError, births, inspect_bundle
 
 SHOP = """
 CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT, friend INTEGER REFERENCES customers);
@@ -516,3 +516,40 @@ def test_what_cannot_be_adopted_is_said(make: MakeEngine) -> None:
     with pytest.raises(TableError, match="there is no table 'nowhere'"):
         b.adopt({"nowhere": "key"})
     assert b.synced_tables() == ()
+
+
+def test_a_row_is_named_by_its_birth_where_two_devices_talk_of_it(mapped: MakeEngine, tmp_path: Path) -> None:
+    a, b = mapped("a"), mapped("b")
+    add(a, "on a")
+    add(b, "on b")
+    exchange(a, b)
+    path = b.generate_bundle(None, tmp_path / "all")
+    assert path is not None
+    info = inspect_bundle(path)
+    assert [table.is_mapped for table in info.tables] == [True]
+    assert {(row.row_pk["id"], row.born_on) for row in info.rows()} == {(1, a.device_id), (1, b.device_id)}
+    assert a.explain("todos", 2).birth == (b.device_id, 1) == b.explain("todos", 1).birth
+    assert {operation.born_on for operation in a.operations()} == {None}
+
+
+def test_so_many_runs_that_they_are_looked_up(mapped: MakeEngine) -> None:
+    """Two devices that meet after every single row: no run is longer than one."""
+    a, b = mapped("a", SHOP, ()), mapped("b", SHOP, ())
+    for engine in (a, b):
+        for table in ("customers", "orders"):
+            engine.enable_sync_for_table(table)
+    for turn in range(births.MOST_CASES + 6):
+        for engine in (a, b):
+            name = f"{engine.path.stem} {turn}"
+            engine.connection.execute("INSERT INTO customers (name) VALUES (?)", (name,))
+            engine.connection.execute("INSERT INTO orders (customer_id) SELECT max(id) FROM customers")
+            engine.connection.execute(
+                "INSERT INTO orders (customer_id) SELECT id FROM customers ORDER BY random() LIMIT 1"
+            )
+        exchange(a, b)
+    assert a.connection.execute("SELECT count(*) FROM sync_births_1").fetchone()[0] > births.MOST_CASES
+    c = mapped("c", SHOP, ("customers", "orders"))
+    exchange(a, b, c)
+    for table in ("customers", "orders"):
+        assert named(a, table, NUMBERS[table]) == named(b, table, NUMBERS[table]) == named(c, table, NUMBERS[table])
+    assert len(named(c, "orders", NUMBERS["orders"])) == 4 * (births.MOST_CASES + 6)

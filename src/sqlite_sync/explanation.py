@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlite_sync import catalog, conflicts, forks, log
+from sqlite_sync import births, catalog, conflicts, forks, log
 from sqlite_sync.codec import Row, Value
 from sqlite_sync.conflicts import Conflict
 from sqlite_sync.database import Database
@@ -36,10 +36,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The story of a row, and the conflicts that are open in the end; the last of its heads is the shown one."""
+    """The story of a row, and the conflicts that are open in the end; the last of its heads is the shown one.
+
+    `birth` names a row of a mapped table to other devices: the device where it was born, and its number there.
+    """
 
     table_name: str
     row_pk: Mapping[str, Value]
+    birth: tuple[bytes, int] | None
     events: tuple[Event, ...]
     open_conflicts: tuple[Conflict, ...]
 
@@ -61,7 +65,15 @@ def read(database: Database, table_name: str, key: Key) -> Explanation:
     events = tuple(_events(database, table, operations))
     fork = forks.fork_of(database, table, values)
     listed = [] if fork is None else conflicts.by_fork(database, [fork]).get(fork, [])
-    return Explanation(table.name, events[-1].operation.row_pk, events, tuple(listed))
+    row_pk = events[-1].operation.row_pk
+    return Explanation(table.name, row_pk, _birth(database, table, values), events, tuple(listed))
+
+
+def _birth(database: Database, table: Table, key: Row) -> tuple[bytes, int] | None:
+    if table.number not in catalog.mapped(database) or not isinstance(key[0], int):
+        return None
+    device_id, number = births.birth(database, table.number, key[0])
+    return None if device_id is None else (device_id, number)
 
 
 def _events(database: Database, table: Table, operations: Sequence[RowOperation]) -> Iterator[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlite_sync import bundle, bundle_reader, log
@@ -14,11 +14,12 @@ from sqlite_sync.operation import Kind, Operation
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """The operations of a bundle on one table, counted by kind."""
+    """The operations of a bundle on one table, counted by kind; `is_mapped`: rows are named by where they were born."""
 
     name: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
+    is_mapped: bool
     inserts: int
     updates: int
     deletes: int
@@ -79,6 +80,7 @@ def _table(table: TableDescription, counted: dict[int, int]) -> TableInfo:
         name=table.name,
         columns=entry.columns,
         key=entry.key,
+        is_mapped=table.is_mapped,
         inserts=counted.get(Kind.INSERT, 0),
         updates=counted.get(Kind.UPDATE, 0),
         deletes=counted.get(Kind.DELETE, 0),
@@ -92,12 +94,15 @@ def _operations(copy: Path, header: Header, limit: int) -> Iterator[Operation]:
     with bundle_reader.reading(copy) as connection:
         for table, part in ((one, part) for one in header.tables for part in bundle.parts(one)):
             pairs = ", ".join(part.read(f"{side}{i}") for i in range(part.width) for side in "vo")
+            born = f"b.b{table.key[0]}" if table.is_mapped else "NULL"
             rows = connection.execute(
-                f"SELECT b.op, {table.number}, {part.read('kind')}, {part.read('base')}, d.base_hlc + b.hlc, {pairs} "
-                f"FROM {bundle.range_of(part)} WHERE true ORDER BY 5, 1 LIMIT ?",
+                f"SELECT {born}, b.op, {table.number}, {part.read('kind')}, {part.read('base')}, d.base_hlc + b.hlc, "
+                f"{pairs} FROM {bundle.range_of(part)} WHERE true ORDER BY 6, 2 LIMIT ?",
                 (limit,),
             )
-            found += [log.public(_entry(table), devices, row) for row in rows]
+            found += [
+                replace(log.public(_entry(table), devices, row), born_on=devices.get(ordinal)) for ordinal, *row in rows
+            ]
     yield from sorted(found, key=lambda op: (op.hlc, op.device_id, op.seq))[:limit]
 
 

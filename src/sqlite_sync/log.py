@@ -152,7 +152,7 @@ def one_operation(database: Database, dot: int) -> Operation:
     return public(known[row[1]], device_ids(database), row)
 
 
-def public(table: Entry, devices: Mapping[int, bytes], row: tuple[Any, ...]) -> Operation:
+def public(table: Entry, devices: Mapping[int, bytes], row: Sequence[Any]) -> Operation:
     """Make the public value of a log row: op, table_no, kind, base, hlc, v0, o0, v1, o1, ..."""
     op, _, number, base, hlc, *pairs = row
     kind = Kind(number)

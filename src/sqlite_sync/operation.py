@@ -39,7 +39,8 @@ class Operation:
 
     `new` holds the values it wrote (all of them, or an update's changed columns), `old` the values it overwrote.
     `base_op_id` is the head on which it was written while its row was in conflict; all zero where the row was parked.
-    `strategy` names what decided a resolution; None where a person did.
+    `strategy` names what decided a resolution; None where a person did. In a bundle, the key of a row of a mapped table
+    is its number at the device `born_on`; everywhere else, numbers are this file's own.
     """
 
     op_id: bytes
@@ -53,6 +54,7 @@ class Operation:
     old: Mapping[str, Value]
     base_op_id: bytes | None
     strategy: str | None = None
+    born_on: bytes | None = None
 
     @property
     def time_ms(self) -> int:

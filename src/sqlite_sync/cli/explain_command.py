@@ -72,6 +72,11 @@ def show(view: View, story: Explanation) -> None:
         if said := "; ".join([*over, *opened_, *closed]):
             view.line(" " * 21 + said)
     view.line()
+    if story.birth is not None:
+        device_id, number = story.birth
+        view.line(
+            f"to other devices: number {number} of device {device_id.hex() if view.full else short_device(device_id)}"
+        )
     kinds = {conflict.kind for conflict in story.open_conflicts}
     stands = "deleted" if last_head(story).image is None else "in its table"
     if story.is_parked:

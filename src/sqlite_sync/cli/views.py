@@ -167,6 +167,7 @@ class View:
             f"{dot:<13}  {operation.kind:<6}  ",
             (printable(operation.table_name), LABEL),
             f"  {self.key(operation.row_pk)}",
+            f" of {self._author(operation.born_on)}" if operation.born_on else "",
         )
         self._fitted(head)
         by = f"by {printable(operation.strategy)}" if operation.strategy else ""
