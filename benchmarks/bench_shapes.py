@@ -99,7 +99,7 @@ def _statements(folder: Path, shape: Shape, rows: list[Row]) -> Timings:
         connection.executescript(shape.before)
         connection.execute("PRAGMA foreign_keys = ON")
     engine.initialize()
-    engine.enable_sync_for_table("items")
+    engine.enable_sync_for_table("items", keys="natural")
     keys = [row[: shape.keys] for row in rows]
     if not shape.in_order:
         keys.sort(key=lambda key: sha256(repr(key).encode()).digest())

@@ -293,7 +293,7 @@ def device(path: Path, schema: str = INTEGER.schema) -> SyncEngine:
     engine = SyncEngine(remove(path))
     prepare(engine.connection, schema)
     engine.initialize()
-    engine.enable_sync_for_table("items")
+    engine.enable_sync_for_table("items", keys="natural")
     return engine
 
 
