@@ -256,6 +256,26 @@ def test_what_a_delete_says_of_a_value_that_nobody_wrote_is_not_believed(make: M
     assert both(a, b) == both(c, b) == [("p", 2, 1)]
 
 
+def test_an_update_that_overwrote_what_nobody_logged_is_not_undone(make: MakeEngine) -> None:
+    a, b, c = (make(name, PLAIN, ("t",)) for name in "abc")
+    run(a, "INSERT INTO t VALUES ('p', 1, 1), ('q', 1, 1)")
+    exchange(a, b, c)
+    [sql] = b.connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'sync_update_1'").fetchone()
+    b.connection.execute("DROP TRIGGER sync_update_1")
+    b.connection.execute("DROP TRIGGER sync_delete_1")
+    run(b, "UPDATE t SET x = 2 WHERE id = 'p'")
+    b.connection.execute(sql)
+    run(b, "UPDATE t SET x = 3")
+    send(b, c)
+    run(a, "UPDATE t SET y = 5")
+    assert [one.kind for one in b.operations() if one.device_id == b.device_id] == ["update", "update", "insert"]
+    assert b.reconcile() == 0
+    send(a, b)
+    send(a, c)
+    assert values(b) == values(c) == [("p", 1, 5), ("q", 1, 5)]
+    assert both(a, b) == both(c, b) == [("p", 1, 5), ("q", 1, 5)]
+
+
 def test_a_fork_that_began_with_a_delete_takes_an_edit_as_it_was_written(make: MakeEngine) -> None:
     schema = f"{PLAIN}; CREATE TABLE s (id TEXT PRIMARY KEY, r REFERENCES t)"
     a, b, c = (make(name, schema, ("t", "s")) for name in "abc")

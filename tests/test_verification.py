@@ -227,10 +227,12 @@ def test_every_promise_has_its_sabotage(verification: ModuleType) -> None:
 # --- what is reported ---------------------------------------------------------------------------------------------
 
 
-def test_all_promises_hold(run: Runner) -> None:
-    code, results = run.results("--examples", "3", "--seed", "1")
+def test_all_promises_hold_and_so_says_the_machine(run: Runner) -> None:
+    code, printed = run("--examples", "4", "--seed", "1", "--json")
+    found = json.loads(printed)
     assert code == 0
-    assert set(results.values()) == {"PASS", "PARTLY"}
+    assert {promise["result"] for promise in found["promises"]} == {"PASS", "PARTLY"}
+    assert (found["machine"]["result"], found["machine"]["tried"]["histories"]) == ("PASS", 2)
 
 
 def test_the_shortest_example_is_printed(run: Runner, monkeypatch: Patch) -> None:

@@ -23,7 +23,7 @@ CREATE TEMP TRIGGER sync_stepped_{n} INSTEAD OF INSERT ON sync_step_{n}
 BEGIN
     INSERT OR REPLACE INTO sync_replay_{n} SELECT {image} WHERE NEW.kind IN ({live});
     DELETE FROM sync_replay_{n} WHERE NEW.kind IN ({absent}) AND {same_key};
-    UPDATE sync_replay_{n} SET {assignments} WHERE NEW.kind = {update} AND {same_key};
+    UPDATE sync_replay_{n} SET {assignments}, is_torn = is_torn OR {is_torn} WHERE NEW.kind = {update} AND {same_key};
 END"""
 
 
@@ -41,7 +41,7 @@ def reconcile(database: Database, table: Table) -> int:
         _fill(database, table, appeared)
     catalog.note_columns(database, table)
     forks.renew_images(database, table)
-    differences = compare(database, table)
+    differences = compare(database, table) + _mend_torn(database, table)
     if differences:
         author = _author(database, held, differences) if held else None
         _append(database, table, author)
@@ -78,7 +78,7 @@ def replay(database: Database, table: Table, held: Sequence[tuple[int, int]] = (
     """Build temp.sync_replay_<n>: the table as its log says, without the held operations."""
     keys = commas(f"k{i} {c.affinity} COLLATE {c.collation}" for i, c in enumerate(table.key))
     names = commas(f"k{i}" for i in range(len(table.key)))
-    columns = f"{keys}, {_value_columns(table)}, PRIMARY KEY ({names})"
+    columns = f"{keys}, {_value_columns(table)}, is_torn, PRIMARY KEY ({names})"
     database.execute(f"CREATE TEMP TABLE sync_replay_{table.number} ({columns}) WITHOUT ROWID")
     skipped = "".join(f" AND o.op NOT BETWEEN {low} AND {high}" for low, high in held)
     # Row by row, so that the replay grows at its end; inside a row by the total order.
@@ -113,13 +113,16 @@ def _stepping(database: Database, table: Table) -> Iterator[str]:
     database.execute(
         STEP.format(
             n=n,
-            image=commas([*key, *(f"NEW.{c.new}" for c in table.columns)]),
+            image=commas([*key, *(f"NEW.{c.new}" for c in table.columns), "0"]),
             live=f"{Kind.INSERT:d}, {Kind.RESOLVE:d}",
             absent=f"{Kind.DELETE:d}, {Kind.RESOLVE_DELETE:d}",
             update=f"{Kind.UPDATE:d}",
             assignments=commas(
                 f"c{i} = iif({changed(c, 'NEW.')}, NEW.{c.new}, c{i})"
                 for i, c in zip(width, table.columns, strict=True)
+            ),
+            is_torn=" OR ".join(
+                f"({changed(c, 'NEW.')} AND c{i} IS NOT NEW.{c.old})" for i, c in zip(width, table.columns, strict=True)
             ),
             same_key=" AND ".join(f"k{i} = {value}" for i, value in enumerate(key)),
         )
@@ -141,7 +144,7 @@ def _judge_forks(database: Database, table: Table) -> None:
         same_key = " AND ".join(f"k{i} = {mark(value)}" for i, value in enumerate(key))
         database.execute(f"DELETE FROM {name} WHERE {same_key}", key)
         if image is not None:
-            database.execute(f"INSERT INTO {name} VALUES ({commas(map(mark, (*key, *image)))})", (*key, *image))
+            database.execute(f"INSERT INTO {name} VALUES ({commas(map(mark, (*key, *image)))}, 0)", (*key, *image))
 
 
 def _fill(database: Database, table: Table, columns: Sequence[tuple[int, Column]]) -> None:
@@ -188,6 +191,20 @@ def compare(database: Database, table: Table) -> int:
         )
     count: int = database.one("SELECT count(*) FROM temp.sync_difference")
     return count
+
+
+def _mend_torn(database: Database, table: Table) -> int:
+    """Add to the differences the rows whose updates do not say what the log has before them; return how many.
+
+    They are inserted as they stand: an earlier image of such a row is found in its whole history, and not by undoing
+    updates that overwrote what nobody logged.
+    """
+    same = " AND ".join(f"t.{c.keyed} = s.k{i}" for i, c in enumerate(table.key))
+    return database.execute(
+        f"INSERT INTO temp.sync_difference (kind, {commas(c.new for c in table.columns)}) "
+        f"SELECT {Kind.INSERT:d}, {commas(f't.{c.sql}' for c in table.columns)} "
+        f"FROM temp.sync_replay_{table.number} AS s JOIN {table.sql} AS t ON {same} WHERE s.is_torn"
+    ).rowcount
 
 
 def _append(database: Database, table: Table, author: int | None) -> None:
