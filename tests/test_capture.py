@@ -260,6 +260,8 @@ NAMES = [
     "excluded",
     "main",
     "t",
+    "",
+    "two\nlines",
 ]
 COLUMNS = [
     "rowid",
