@@ -264,6 +264,8 @@ NAMES = [
     "excluded",
     "main",
     "t",
+    "",
+    "two\nlines",
 ]
 COLUMNS = [
     "rowid",

@@ -39,10 +39,11 @@ TABLE_NAMES = [
     "it's",
     "x]y",
     "excluded",
+    "",
 ]
 COLUMN_NAMES = [
     "a", "rowid", "oid", "_rowid_", "op", "hlc", "kind", "v0", "o0", "base", "new", "old", "key", 'quo"te', "sp ace", "Ünï",
-    "order", "table_no", "k0", "fork", "it's", "f", "r", "c", "row",
+    "order", "table_no", "k0", "fork", "it's", "f", "r", "c", "row", "", "\n",
 ]  # fmt: skip
 KEY_TYPES = ["TEXT", "BLOB", "REAL", "", "NUMERIC", "INT", "VARCHAR(9)", "ANY", "INTEGER"]
 PAYLOAD_TYPES = [

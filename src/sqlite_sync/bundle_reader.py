@@ -186,9 +186,7 @@ class _Check:
                 mapped.setdefault(number, {})[position] = parent
             own = columns.setdefault(number, [])
             self.require(position == len(own) and len(own) < MAX_COLUMNS, "column positions have gaps")
-            self.require(
-                isinstance(name, str) and name and isinstance(place, int) and place >= 0, "a column has no name"
-            )
+            self.require(isinstance(name, str) and isinstance(place, int) and place >= 0, "a column has no name")
             own.append((name, place))
         found = self._all("SELECT table_no, name FROM tables ORDER BY table_no")
         self.require(all(isinstance(number, int) for number in columns), "a table has no number")
@@ -204,7 +202,7 @@ class _Check:
         return described
 
     def _table(self, table: TableDescription) -> None:
-        self.require(isinstance(table.name, str) and table.name and table.number > 0, "a table has no name")
+        self.require(isinstance(table.name, str) and table.number > 0, "a table has no name")
         self.require(not is_ours(table.name), f"the table name {table.name} is not an application's")
         names = {fold(name) for name, _ in table.columns}
         self.require(len(names) == len(table.columns), f"{table.name} has a column twice")

@@ -201,7 +201,7 @@ def find(database: Database, name: str) -> str:
     found, kind = row
     if is_ours(found):
         owner = "SQLite" if found.lower().startswith("sqlite_") else "sqlite_sync"
-        msg = f"{found} has a name that {owner} keeps for itself, and cannot be synced"
+        msg = f"{found} has a name that {owner} keeps for itself, and cannot be synced: rename it"
         raise TableError(msg)
     if kind != "table":
         why = {

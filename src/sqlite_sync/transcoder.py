@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlite_sync.bundle import UNFINISHED
@@ -58,7 +58,8 @@ def writing(database: Database, part: Path, schema: str) -> Iterator[None]:
             yield
         _convert(converted, part, UTF_8, decode_converted)
     finally:
-        converted.unlink(missing_ok=True)
+        with suppress(OSError):
+            converted.unlink(missing_ok=True)
 
 
 def _convert(source: Path, target: Path, encoding: str, decode: Decode) -> None:
