@@ -31,7 +31,7 @@ sys.path[:0] = [path for path in (str(ROOT), str(ROOT / "src"), str(ROOT / "test
 
 try:
     from hypothesis.configuration import set_hypothesis_home_dir
-    from verification import copies, crashes, forgeries, histories, logs, machine, own_schema, transport
+    from verification import copies, crashes, forgeries, histories, logs, machine, numbers, own_schema, transport
     from verification.fitting import Fitting, fit
     from verification.report import (
         HOLDS,
@@ -139,7 +139,14 @@ def check(promise: Promise, search: Search) -> Finding:
 def check_machine(fitting: Fitting | None, search: Search) -> Finding:
     """Try to break all promises at once, on schemas that are drawn or on the user's own."""
     name = f"{MACHINE}: {'your schema' if fitting else 'schemas that are drawn'}"
-    attack: Check = (lambda search: machine.on_subject(fitting, search)) if fitting else machine.on_random_schemas
+
+    def attack(search: Search) -> None:
+        for play in (machine.play, numbers.play):
+            if fitting:
+                machine.on_subject(fitting, search, play)
+            else:
+                machine.on_random_schemas(search, play)
+
     return _checked(Finding(None, name, "", HOLDS, {}, 0.0), attack, search)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sqlite3
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +13,16 @@ from pathlib import Path
 import pytest
 from tests.conftest import MakeEngine, exchange, send
 
-from sqlite_sync import Adoption, BundleError, SchemaError, SyncEngine, TableError, births, inspect_bundle
+from sqlite_sync import (
+    Adoption,
+    BundleError,
+    ConstraintError,
+    SchemaError,
+    SyncEngine,
+    TableError,
+    births,
+    inspect_bundle,
+)
 
 SHOP = """
 CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT, friend INTEGER REFERENCES customers);
@@ -321,6 +332,13 @@ STATEMENTS = (
     "DELETE FROM tags WHERE id = (SELECT max(id) FROM tags)",
     "DELETE FROM lines WHERE order_id = (SELECT max(order_id) FROM lines)",
 )
+ODD_STATEMENTS = (  # what an application may do with its numbers, too
+    "UPDATE orders SET id = (SELECT max(id) + 1 FROM orders) WHERE id = (SELECT min(id) FROM orders)",
+    "INSERT OR IGNORE INTO customers (id, name) VALUES (abs(random() % 12), :text)",
+    "REPLACE INTO customers (id, name) SELECT max(id), :text FROM customers",
+    "DELETE FROM customers WHERE id = (SELECT max(id) FROM customers)",
+    "UPDATE OR IGNORE lines SET order_id = (SELECT min(id) FROM orders) WHERE place = abs(random() % 4)",
+)
 
 
 def act(engine: SyncEngine, chance: random.Random, statements: tuple[str, ...]) -> None:
@@ -347,6 +365,77 @@ def test_random_work_on_four_devices_converges_up_to_numbers(mapped: MakeEngine,
     for engine in engines:
         assert engine.reconcile() == 0
         assert engine.connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def spoken(engine: SyncEngine) -> dict[bytes, object]:
+    """Return the operations, with every number written as the birth that it stands for."""
+
+    def born(table: str, image: Mapping[str, object]) -> dict[str, object]:
+        numbers = NUMBERS[table]
+        return {
+            name: engine.birth_of(numbers[name], value) if name in numbers and isinstance(value, int) else value
+            for name, value in image.items()
+        }
+
+    return {
+        one.op_id: (
+            one.kind,
+            one.hlc,
+            one.base_op_id,
+            *(born(one.table_name, x) for x in (one.row_pk, one.new, one.old)),
+        )
+        for one in engine.operations()
+    }
+
+
+def do_something_rare(engine: SyncEngine, chance: random.Random, folder: Path) -> None:
+    match chance.choices(["resolve", "visit", "toggle", "renew"], [6, 4, 2, 1])[0]:
+        case "resolve":
+            if found := engine.get_unresolved_conflicts():
+                with suppress(ConstraintError):
+                    engine.resolve(chance.choice(found), chance.choice(["local", "remote", None]))
+        case "visit":
+            engine.sync_folder(folder)
+        case "toggle":
+            table = chance.choice(SHOP_TABLES)
+            change = engine.disable_sync_for_table if engine.is_sync_enabled(table) else engine.enable_sync_for_table
+            change(table)
+        case "renew":
+            engine.renew_device()
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("SQLITE_SYNC_EXAMPLES", "20")) // 4))
+def test_whatever_is_done_with_numbers_all_devices_agree_up_to_them(
+    mapped: MakeEngine, tmp_path: Path, seed: int
+) -> None:
+    """With conflicts and their resolutions, tables out of sync for a while, new device ids, a folder and a latecomer."""
+    chance = random.Random(f"odd {seed}")  # noqa: S311 - the same work for the same seed
+    (folder := tmp_path / "folder").mkdir()
+    engines = [shop(mapped, f"e{number}") for number in range(chance.randint(2, 4))]
+
+    for _ in range(80):
+        engine = chance.choice(engines)
+        if chance.random() < 0.2:
+            send(engine, chance.choice([one for one in engines if one is not engine]))
+        elif chance.random() < 0.15:
+            do_something_rare(engine, chance, folder)
+        else:
+            act(engine, chance, STATEMENTS + ODD_STATEMENTS)
+    engines.append(shop(mapped, "late"))
+    for engine in engines:
+        for table in SHOP_TABLES:
+            engine.enable_sync_for_table(table)
+    exchange(*engines)
+    exchange(*engines)
+    said = [spoken(engine) for engine in engines]
+    assert all(one == other for one, other in pairwise(said))
+    found = [content(engine) for engine in engines]
+    assert all(one == other for one, other in pairwise(found))
+    conflicts = [sorted((one.kind, one.conflict_id) for one in engine.get_unresolved_conflicts()) for engine in engines]
+    assert all(one == other for one, other in pairwise(conflicts))
+    for engine in engines:
+        assert engine.reconcile() == 0
+        assert [one for one in engine.doctor(deep=True).findings if one.level == "error"] == []
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -83,6 +83,8 @@ def steps(most: int = STEPS) -> st.SearchStrategy[list[Step]]:
     return st.binary(min_size=4 * most, max_size=4 * most).map(decode)
 
 
+Play = Callable[[Fitting, Start, Sequence[Step], Counter[str]], None]
+
 starts = st.builds(Start, st.integers(2, 4), st.integers(0, 7), st.integers(0, 3))
 
 
@@ -134,7 +136,7 @@ def meet(fleet: Fleet) -> None:
         deeds.deliver(fleet, parcel, fleet.at(place))
 
 
-def on_random_schemas(search: Search) -> None:
+def on_random_schemas(search: Search, play: Play = play) -> None:
     """Play histories on schemas that are drawn, too."""
 
     def fitted(schema: bytes, folder: str) -> Fitting:
@@ -148,10 +150,10 @@ def on_random_schemas(search: Search) -> None:
         search.run(claim, shrinks=False, schema=st.binary(min_size=2, max_size=2), start=starts, history=steps())
     except CounterexampleError as found:
         with tempfile.TemporaryDirectory(prefix="schema-") as folder:
-            raise _shortened(fitted(found.inputs["schema"], folder), found, search) from found
+            raise _shortened(fitted(found.inputs["schema"], folder), found, search, play) from found
 
 
-def on_subject(fitting: Fitting, search: Search) -> None:
+def on_subject(fitting: Fitting, search: Search, play: Play = play) -> None:
     """Play histories on one schema."""
 
     def claim(start: Start, history: list[Step]) -> None:
@@ -160,10 +162,10 @@ def on_subject(fitting: Fitting, search: Search) -> None:
     try:
         search.run(claim, shrinks=False, start=starts, history=steps())
     except CounterexampleError as found:
-        raise _shortened(fitting, found, search) from found
+        raise _shortened(fitting, found, search, play) from found
 
 
-def _shortened(fitting: Fitting, found: CounterexampleError, search: Search) -> CounterexampleError:
+def _shortened(fitting: Fitting, found: CounterexampleError, search: Search, play: Play) -> CounterexampleError:
     """Leave out of a failing history what it does not need."""
     start, history = found.inputs["start"], found.inputs["history"]
     failure = found.cause

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlite_sync import births, bundle, catalog, mapping
+from sqlite_sync import births, bundle, catalog, mapping, renumbering
 from sqlite_sync.births import Mentioned
 from sqlite_sync.bundle import DeviceRange, Header, Part, TableDescription
 from sqlite_sync.catalog import Entry
@@ -121,6 +121,9 @@ def _numbered(database: Database, header: Header, ordinals: Mapping[int, int]) -
     """Register a bundle's tables, and give the rows that it inserts their numbers here."""
     entries = mapping.register(database, header)
     mapped = [table for table in header.tables if table.is_mapped]
+    for entry in (entries[table.number] for table in mapped):
+        if not entry.is_enabled:
+            renumbering.note_top(database, entry.name, entry.key[0])
     numberings = {table.number: births.load(database, entries[table.number].number) for table in mapped}
     numbers = _Numbers(entries, numberings, ordinals)
     parts = [(table, part, _mentioned(table, part)) for table in header.tables for part in bundle.parts(table)]

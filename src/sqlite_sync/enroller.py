@@ -48,6 +48,7 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
     is_known = catalog.was_enabled(database, table.number)
     mapping.map_children(database, table)
     catalog.set_enabled(database, table.number, is_enabled=True)  # its rows have parents and children from here on
+    has_held = database.one("SELECT EXISTS (SELECT 1 FROM main.sync_held WHERE table_no = ?)", (table.number,))
     if is_known:
         if entry.is_mapped:
             renumbering.make_room(database, table, None)
@@ -62,8 +63,17 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
     capture.install(database, table)
     if is_known:
         reconciler.judge_forks(database, table.name)
+    if has_held and entry.is_mapped:
+        _mend_references(database, table)
     settler.try_again(database)
     return brought
+
+
+def _mend_references(database: Database, table: Table) -> None:
+    """Log which rows other tables refer to by number, where held rows gave way: those that stand in the table now."""
+    for entry in {entry.number: entry for entry, _ in renumbering.referring(database, table)}.values():
+        if entry.number != table.number:
+            reconciler.reconcile(database, catalog.shape(database, entry))
 
 
 def enable_all(database: Database, wish: Wish = NO_WISH) -> Enrollment:

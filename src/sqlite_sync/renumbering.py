@@ -13,10 +13,10 @@ from sqlite_sync.catalog import Entry
 from sqlite_sync.codec import pack_image, unpack_image
 from sqlite_sync.database import Database
 from sqlite_sync.numbering import Numbering
-from sqlite_sync.tables import Table, commas, literal
+from sqlite_sync.tables import Table, commas, literal, quote
 
 NOTHING: Mapping[int, int] = {}
-EVERY = 1 << 62  # beyond every dot number
+OWN = 1  # the first own operation: what this device wrote meant the rows that it had
 
 
 def renumber(database: Database, number: int, moves: Iterable[tuple[int, int, int]]) -> None:
@@ -79,13 +79,13 @@ def make_room(database: Database, table: Table, baseline: int | None, same: Mapp
 
     The held rows of this very baseline, and those that are the `same`, get the numbers of the rows that they are.
     """
-    _note_top(database, table)
+    note_top(database, table.name, table.key[0].name)
     before = births.load(database, table.number)
     if not before.runs:
         return
     moves = dict(_moves(before, baseline, same, _held_only(database, table)))
     if moves:
-        renumber(database, table.number, [(number, EVERY, fresh) for number, fresh in moves.items()])
+        renumber(database, table.number, [(number, OWN, fresh) for number, fresh in moves.items()])
         named = {fresh: birth for number, fresh in moves.items() if (birth := before.birth(number))}
         births.store(database, table.number, before, before.renamed(moves, named))
 
@@ -121,13 +121,15 @@ def _held_only(database: Database, table: Table) -> set[int]:
     return {number for number, is_held in rows if is_held}
 
 
-def _note_top(database: Database, table: Table) -> None:
-    """Note the greatest number that a table used before it was enabled."""
-    [key] = table.key
-    used = f"SELECT {key.sql} AS number FROM {table.sql}"
+def note_top(database: Database, name: str, key: str) -> None:
+    """Note the greatest number that a table used while it was not enabled."""
+    if not database.one("SELECT EXISTS (SELECT 1 FROM pragma_table_info(?, 'main') WHERE name = ?)", (name, key)):
+        return
+    number: int = database.one("SELECT table_no FROM main.sync_tables WHERE name = ?", (name,))
+    used = f"SELECT {quote(key)} AS number FROM main.{quote(name)}"
     if database.one("SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence')"):
-        used += f" UNION ALL SELECT seq FROM main.sqlite_sequence WHERE name = {literal(table.name)}"
-    births.raise_top(database, table.number, births.greatest_used(database, used))
+        used += f" UNION ALL SELECT seq FROM main.sqlite_sequence WHERE name = {literal(name)}"
+    births.raise_top(database, number, births.greatest_used(database, used))
 
 
 def referring(database: Database, table: Table) -> list[tuple[Entry, str]]:

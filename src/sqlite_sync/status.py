@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlite_sync import app_triggers, capture, catalog, conflicts, log, peers
@@ -13,10 +14,15 @@ from sqlite_sync.errors import SchemaError
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
-    """A synced table; `problem` says why it is not captured, None when it is."""
+    """A synced table; `problem` says why it is not captured, None when it is.
+
+    `numbers` names the columns whose integers are this file's own numbers of rows, and the tables of those rows.
+    """
 
     name: str
     problem: str | None
+    is_mapped: bool = False
+    numbers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_capturing(self) -> bool:
@@ -61,7 +67,9 @@ class Status:
 def read(database: Database) -> Status:
     """Read the status; changes nothing."""
     clock = log.clock(database)
-    tables = tuple(_table(database, one) for one in catalog.entries(database) if one.is_enabled)
+    entries = catalog.entries(database)
+    names = {entry.number: entry.name for entry in entries}
+    tables = tuple(_table(database, one, names) for one in entries if one.is_enabled)
     return Status(
         device_id=database.device_id(),
         path=database.path,
@@ -88,8 +96,10 @@ def log_problem(database: Database) -> str | None:
     return f"the log has lost its protection {', '.join(lost)} (another program dropped it, or wrote its own)"
 
 
-def _table(database: Database, entry: catalog.Entry) -> TableStatus:
+def _table(database: Database, entry: catalog.Entry, names: Mapping[int, str]) -> TableStatus:
+    numbers = {entry.columns[position]: names[number] for position, number in entry.numbers.items()}
     try:
-        return TableStatus(entry.name, capture.problem(database, catalog.shape(database, entry)))
+        problem = capture.problem(database, catalog.shape(database, entry))
     except SchemaError as error:
-        return TableStatus(entry.name, str(error))
+        problem = str(error)
+    return TableStatus(entry.name, problem, entry.is_mapped, numbers)
