@@ -67,7 +67,7 @@ FILE_PRAGMAS = (
     "max_page_count",
 )
 CONNECTION_PRAGMAS = (
-    "foreign_keys", "recursive_triggers", "synchronous", "locking_mode", "busy_timeout", "cache_size", "temp_store", "query_only",
+    "foreign_keys", "count_changes", "recursive_triggers", "synchronous", "locking_mode", "busy_timeout", "cache_size", "temp_store", "query_only",
     "defer_foreign_keys", "ignore_check_constraints", "legacy_alter_table", "trusted_schema", "cell_size_check", "automatic_index",
     "reverse_unordered_selects", "secure_delete", "journal_size_limit", "wal_autocheckpoint", "read_uncommitted", "mmap_size",
 )  # fmt: skip
@@ -134,6 +134,7 @@ CONNECTIONS: dict[str, Callable[[sqlite3.Connection], object]] = {
     "texts as bytes": lambda c: setattr(c, "text_factory", bytes),
     "texts in Latin-1": lambda c: setattr(c, "text_factory", lambda stored: stored.decode("latin-1")),
     "in reverse": lambda c: c.execute("PRAGMA reverse_unordered_selects = ON"),
+    "writes that return a count": lambda c: c.execute("PRAGMA count_changes = ON"),
     "LIKE by case": lambda c: c.execute("PRAGMA case_sensitive_like = ON"),
     "old ALTER TABLE": lambda c: c.execute("PRAGMA legacy_alter_table = ON"),
     "no trusted schema": lambda c: c.execute("PRAGMA trusted_schema = OFF").execute(

@@ -423,7 +423,7 @@ def test_a_table_with_another_key_is_disabled_although_its_conflicts_cannot_be_j
     _, b = tasks
     conflict_whose_shown_version_b_deleted(tasks)
     b.connection.executescript(REBUILD.replace("id TEXT PRIMARY KEY, a,", "id TEXT, a PRIMARY KEY,"))
-    with pytest.raises(SchemaError, match="has the primary key"):
+    with pytest.raises(SchemaError, match="its primary key is"):
         b.get_unresolved_conflicts()
     b.disable_sync_for_table("tasks")
     assert [one.table_name for one in b.get_unresolved_conflicts()] == ["tasks"]
@@ -881,3 +881,40 @@ def test_lost_laws_of_the_log_come_back_with_the_next_bundle(pair: tuple[SyncEng
     assert "sync_operations_no_update" in str(a.status().log_problem)
     send(a, b)
     assert a.status().log_problem is None
+
+
+# --- tables that are not as they were ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE tasks RENAME COLUMN id TO key",
+        "DROP TABLE tasks; CREATE TABLE tasks (id TEXT, a, b, PRIMARY KEY (id, a))",
+    ],
+)
+def test_a_changed_key_is_told_with_what_to_do_and_does_not_block_the_others(make: MakeEngine, change: str) -> None:
+    schema = f"{TASKS}; CREATE TABLE others (id TEXT PRIMARY KEY)"
+    a, b = (make(name, schema, ("tasks", "others")) for name in "ab")
+    run(a, FOUR)
+    exchange(a, b)
+    a.connection.executescript(change)
+    run(a, "INSERT INTO others VALUES ('new')")
+    with pytest.raises(SchemaError, match=r"tasks is not as it was: .*primary key.*disable its sync.*another name"):
+        send(a, b)
+    a.disable_sync_for_table("tasks")
+    send(a, b)
+    assert b.connection.execute("SELECT id FROM others").fetchall() == [("new",)]
+    run(a, "ALTER TABLE tasks RENAME TO jobs")
+    a.enable_sync_for_table("jobs")
+    assert a.doctor().level != "error"
+
+
+def test_reconcile_of_each_table_leaves_out_one_that_is_not_there(make: MakeEngine) -> None:
+    engine = make("a", f"{TASKS}; CREATE TABLE others (id TEXT PRIMARY KEY)", ("tasks", "others"))
+    run(engine, FOUR, "DROP TABLE others")
+    with engine.migration():
+        run(engine, "DELETE FROM tasks")
+    assert engine.reconcile() == 0
+    with pytest.raises(SchemaError, match=r"others.*disable its sync"):
+        engine.reconcile("others")

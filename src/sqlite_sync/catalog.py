@@ -76,7 +76,14 @@ def shape(database: Database, known: Entry) -> Table:
     except TableError as error:
         msg = f"synced table {known.name} is not as it was: {error}. Bring it back, or disable its sync"
         raise SchemaError(msg) from error
-    _require_same_key(table.name, [c.name for c in table.key], known.key)
+    key = [c.name for c in table.key]
+    if [*map(fold, key)] != [*map(fold, known.key)]:
+        msg = (
+            f"synced table {known.name} is not as it was: its primary key is ({', '.join(key)}), and the log names its "
+            f"rows by ({', '.join(known.key)}). Bring it back, or disable its sync; under another name it can be "
+            "synced anew"
+        )
+        raise SchemaError(msg)
     return table
 
 

@@ -160,7 +160,8 @@ class Database:
         try:
             self._is_converting = self.encoding != UTF_8
             self.connection.text_factory = decode_converted if self._is_converting else decode_text
-            yield
+            with self._without_counts():
+                yield
         except sqlite3.Error as error:
             raise _translated(error, self.path) or error from error
         except UnicodeDecodeError as error:  # of a collation
@@ -168,6 +169,19 @@ class Database:
             raise DatabaseError(msg) from error
         finally:
             self.connection.text_factory = factory
+
+    @contextmanager
+    def _without_counts(self) -> Iterator[None]:
+        """Switch off what makes each write return a row, and go on until somebody has fetched it."""
+        counts = self.one("PRAGMA count_changes")  # None: this SQLite is built without it
+        if counts:
+            self.execute("PRAGMA count_changes = OFF")
+        try:
+            yield
+        finally:
+            if counts:
+                with suppress(sqlite3.ProgrammingError):  # closed
+                    self.execute("PRAGMA count_changes = ON")
 
     @property
     def encoding(self) -> str:

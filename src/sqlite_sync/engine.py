@@ -54,6 +54,7 @@ from sqlite_sync.operation import Operation
 from sqlite_sync.pairing import Adoption
 from sqlite_sync.resolver import Choice
 from sqlite_sync.status import Status
+from sqlite_sync.tables import fold
 
 AnyPath = str | os.PathLike[str]
 
@@ -234,11 +235,15 @@ class SyncEngine:
     def reconcile(self, name: str | None = None) -> int:
         """Log what one table, or each, holds beyond its log; return how many operations that took."""
         with self._changing():
-            entries = [entry for entry in catalog.entries(self._database) if entry.is_enabled]
-            if name is not None and name.lower() not in {entry.name.lower() for entry in entries}:
+            wanted = [
+                entry
+                for entry in catalog.entries(self._database)
+                if entry.is_enabled
+                and (catalog.exists(self._database, entry) if name is None else fold(entry.name) == fold(name))
+            ]
+            if name is not None and not wanted:
                 msg = f"no such synced table in {self.path}: {name}; enable it first"
                 raise TableError(msg)
-            wanted = [entry for entry in entries if name is None or entry.name.lower() == name.lower()]
             written = sum(
                 reconciler.reconcile(self._database, catalog.shape(self._database, entry)) for entry in wanted
             )
