@@ -28,6 +28,9 @@ def figures(scale: Scale, folder: Path) -> Iterator[Figure]:
     rounds = [_mixed(folder, rows) for _ in range(scale.rounds)]
     name = "bundle imported: inserts, updates and deletes mixed, against the plain statements"
     yield measure.ratio(name, MIXED, rounds, ("import", "plain"), 2 * len(rows))
+    rounds = [_often(folder, rows) for _ in range(scale.rounds)]
+    name = "bundle imported: each row inserted and updated once in it, against the plain statements"
+    yield measure.ratio(name, None, rounds, ("import", "plain"), 2 * len(rows))
     rounds = [_visits(folder, scale.rows // 50) for _ in range(scale.rounds)]
     name = f"folder: {VISITORS} devices take in each other's rows, against plain inserts"
     yield measure.ratio(name, None, rounds, ("visits", "plain"), VISITORS * (VISITORS - 1) * (scale.rows // 50))
@@ -111,6 +114,21 @@ def _edit(connection: sqlite3.Connection, old: Sequence[Row]) -> None:
     measure.run_many(connection, measure.INSERT, fresh)
     measure.run_many(connection, measure.UPDATE, [(-1, key) for key in keys[:cut]])
     measure.run_many(connection, measure.DELETE, [(key,) for key in keys[cut:]])
+
+
+def _often(folder: Path, rows: Sequence[Row]) -> Timings:
+    """Import what one device did to the same rows more than once."""
+    plain = measure.plain(folder / "plain.db")
+    source, target = (measure.device(folder / f"{name}.db") for name in ("source", "target"))
+    changes = [(-1, key) for key in measure.scattered(rows)]
+    timings = Timings()
+    for connection in (source.connection, plain):
+        start = cpu(partial(measure.run_many, connection, measure.INSERT, rows))
+        timings["plain"] = start + cpu(partial(measure.run_many, connection, measure.UPDATE, changes))
+    timings["import"] = cpu(partial(target.import_bundle, measure.write(source, target)))
+    for one in (plain, source, target):
+        one.close()
+    return timings
 
 
 # --- the folder ---------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def test_both_commands_set_up_alike() -> None:
     "document",
     [
         *("README.md", "SPEC.md", "CHANGELOG.md", "docs/command-line.md", "docs/verification.md"),
-        *("docs/rules-and-tests.md", "docs/worked-example.md"),
+        *("docs/rules-and-tests.md", "docs/worked-example.md", "docs/performance.md"),
     ],
 )
 def test_every_link_into_the_repository_leads_somewhere(document: str) -> None:
