@@ -928,7 +928,7 @@ def test_a_misspelt_table_is_an_error_and_not_an_empty_answer(pair: tuple[Path, 
     """For log and conflicts; upper and lower case are the same, as in SQL."""
     a, _ = pair
     for name in ("log", "conflicts"):
-        assert "note; there is notes, tags" in run(name, a, "--table", "note", code=1).stderr
+        assert "note; it has notes, tags" in run(name, a, "--table", "note", code=1).stderr
         run(name, a, "--table", "NOTES")
 
 

@@ -246,13 +246,17 @@ class History:
     def deliver(self, path: Path, source: int, target: Device) -> None:
         if target.number == source:
             return
-        before = content(target)
+        self.check(target)  # which settles
+        before, rows = content(target), held(target)
         try:
+            foretold = target.engine.import_bundle(path, dry_run=True).rows
+            assert content(target) == before
             target.engine.import_bundle(path)
         except GapError:
             event("gap")
             assert content(target) == before
         else:
+            assert {(row.table_name, row.row_pk["id"]): row.change for row in foretold} == changes(rows, held(target))
             self.check(target)
 
     def note(self, device: Device) -> None:
@@ -330,6 +334,21 @@ def content(device: Device) -> list[object]:
         connection.execute(f"SELECT * FROM {table}").fetchall()
         for table in (*TABLES, "sync_operations", "sync_contexts", "sync_devices", "sync_forks", "sync_conflicts")
     ]
+
+
+def held(device: Device) -> dict[tuple[str, object], object]:
+    """Return every row by its name."""
+    connection = device.engine.connection
+    return {(table, row[0]): row for table in TABLES for row in connection.execute(f"SELECT * FROM {table}")}
+
+
+def changes(before: dict[tuple[str, object], object], after: dict[tuple[str, object], object]) -> dict[object, str]:
+    """Say what became of each row that is not as it was."""
+    return {
+        name: "insert" if name not in before else "delete" if name not in after else "update"
+        for name in before.keys() | after.keys()
+        if before.get(name) != after.get(name)
+    }
 
 
 def conflict_name(one: Conflict) -> tuple[str, str, object, bytes, bytes]:

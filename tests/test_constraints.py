@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -650,8 +651,8 @@ def test_what_one_verb_mends_hides_no_other_table_that_is_broken(make: MakeEngin
 # Resolution
 
 
-def torn(make: MakeEngine) -> tuple[SyncEngine, SyncEngine, Conflict]:
-    a, b = (make(name, UNIQUE.format(""), ("t",)) for name in "ab")
+def torn(make: MakeEngine, rule: str = "") -> tuple[SyncEngine, SyncEngine, Conflict]:
+    a, b = (make(name, UNIQUE.format("").replace("x)", f"x {rule})"), ("t",)) for name in "ab")
     run(a, "INSERT INTO t VALUES ('a', 'same', 1)")
     run(b, "INSERT INTO t VALUES ('b', 'same', 2)")
     exchange(a, b)
@@ -701,6 +702,48 @@ def test_a_resolution_parks_no_other_row(make: MakeEngine) -> None:
     assert a.get_vector_clock() == before
     exchange(a, b)
     assert len(both(a, b)) == 2
+
+
+def test_a_resolution_that_its_own_table_refuses_says_which_rule(make: MakeEngine) -> None:
+    a, _, conflict = torn(make, "NOT NULL CHECK (x < 9)")
+    before = a.get_vector_clock()
+    for value, rule in ((None, "a NOT NULL constraint"), (9, "a CHECK constraint")):
+        with pytest.raises(
+            ConstraintError, match=rf"t \{{'id': 'a'\}} cannot be so, since {rule} of its table refuses"
+        ):
+            a.resolve(conflict, {"u": "free", "x": value})
+    assert a.get_vector_clock() == before
+
+
+@pytest.mark.parametrize("value", [["a"], 2**63, "\ud800"])
+def test_a_value_that_sqlite_cannot_store_is_refused_by_name(make: MakeEngine, value: object) -> None:
+    a, _, conflict = torn(make)
+    with pytest.raises(ConflictError, match=r"u of t \{'id': 'a'\} cannot be .*: give text, a number"):
+        a.resolve(conflict, {"u": value})  # type: ignore[dict-item]
+
+
+def test_a_dry_run_lists_what_becomes_of_rows_that_constraints_park(make: MakeEngine, tmp_path: Path) -> None:
+    """One that arrives and is parked is no change; one that stood and gives way goes; one that comes back comes."""
+    a, b = (make(name, "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE)", ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('early', 1), ('stands', 2)")
+    exchange(a, b)
+    run(a, "INSERT INTO t VALUES ('comes', 3)")
+    run(b, "INSERT INTO t VALUES ('later', 3)", "UPDATE t SET u = 4 WHERE id = 'early'")
+    path = a.generate_bundle(b.device_id, tmp_path / "a.bundle")
+    assert path is not None
+    assert b.import_bundle(path, dry_run=True).rows == ()  # 'comes' would be parked
+
+    other = b.generate_bundle(a.device_id, tmp_path / "b.bundle")
+    assert other is not None
+    listed = {row.row_pk["id"]: row.change for row in a.import_bundle(other, dry_run=True).rows}
+    assert listed == {"later": "insert", "early": "update", "comes": "delete"}
+    a.import_bundle(other)
+    b.import_bundle(path)
+    run(b, "DELETE FROM t WHERE id = 'later'")
+    back = b.generate_bundle(a.device_id, tmp_path / "back.bundle")
+    assert back is not None
+    listed = {row.row_pk["id"]: row.change for row in a.import_bundle(back, dry_run=True).rows}
+    assert listed == {"later": "delete", "comes": "insert"}
 
 
 def test_a_strategy_leaves_a_parked_row_to_people(make: MakeEngine) -> None:

@@ -130,6 +130,9 @@ def test_the_higher_version_wins_where_there_is_one(revisions: tuple[Value, ...]
 
 def test_a_deleted_row_has_no_version_and_a_missing_column_says_so() -> None:
     assert HigherVersionWins("rev").decide(dispute(row("a"), None)) == Leave("one version is no row")
+    assert HigherVersionWins("REV").decide(dispute(row("a"), row("b", 2))) == HigherVersionWins("rev").decide(
+        dispute(row("a"), row("b", 2))
+    )
     assert HigherVersionWins("nope").decide(dispute(row("a"), row("b"))) == Leave("todos has no column 'nope'")
 
 
@@ -225,6 +228,26 @@ def test_a_callback_may_answer_in_short() -> None:
     assert Callback(lambda _: {"title": "c"}).decide(asked) == Write({"title": "c"})
     with pytest.raises(TypeError, match="answered 7"):
         Callback(lambda _: 7).decide(asked)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("wrong", ["last-write-wins", LastWriteWins, 7])
+def test_what_is_no_strategy_is_refused_before_anything_is_done(
+    torn: tuple[SyncEngine, SyncEngine], tmp_path: Path, wrong: object
+) -> None:
+    a, b = torn
+    path = a.generate_bundle(b.device_id, tmp_path / "more.bundle", acknowledge=True)
+    assert path is not None
+    before = b.get_vector_clock()
+
+    with pytest.raises(ConflictError, match="is no strategy: give one, such as LastWriteWins"):
+        b.resolve_all(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConflictError, match="is no strategy"):
+        b.import_bundle(path, resolver=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConflictError, match="is no strategy"):
+        MergeFields(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConflictError, match="needs a function of one dispute"):
+        Callback("remote")  # type: ignore[arg-type]
+    assert b.get_vector_clock() == before
 
 
 def test_names_say_what_decided() -> None:

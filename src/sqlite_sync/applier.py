@@ -18,6 +18,7 @@ from sqlite_sync.contested import AbsentRowsError, Plan, Search
 from sqlite_sync.database import Database
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind
+from sqlite_sync.parking import Outcome
 from sqlite_sync.tables import Column, Table, changed, commas, fold, logged, same_key
 
 
@@ -64,11 +65,13 @@ def _apply(database: Database, tables: Sequence[Table], todo: Todo, *, is_thorou
     if busy or any(one.has_contested for one in plans):  # forks decide which triggers capture needs
         with quiet(database, tables, [one.table for one in busy]):
             refused = _write(database, busy, is_thorough=is_thorough)
-    _park(database, plans, refused)
+    outcome = _park(database, plans, refused)
+    if todo.most_rows and outcome:
+        _correct_rows(plans, outcome, todo.most_rows)
     return plans
 
 
-def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, Row]]) -> None:
+def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, Row]]) -> Outcome | None:
     """Let constraints have their say; rows of any enabled table may have to go, or come back.
 
     Not of one whose capture is broken: its triggers must not be put back before it is reconciled, which tries again.
@@ -78,19 +81,20 @@ def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, 
     enabled = [table for table in every if table.number in applied or capture.problem(database, table) is None]
     work = parking.survey(database, enabled, refused)
     if work is None:
-        return
+        return None
     with quiet(database, enabled, enabled):
         outcome = parking.settle(database, work)
     known = {one.table.number: one for one in plans}
     for table in enabled:
         opened, overridden = outcome.opened.get(table.number, []), outcome.overridden.get(table.number, [])
-        parked = outcome.parked.get(table.number, 0)
-        if opened or overridden or parked:
+        parked, returned = outcome.parked.get(table.number, 0), outcome.returned.get(table.number)
+        if opened or overridden or parked or returned:
             one = known.get(table.number) or Plan(table)
             one.parked = parked
             one.opened.extend(opened)
             one.overridden.extend(overridden)
             plans.extend([] if table.number in known else [one])
+    return outcome
 
 
 @contextmanager
@@ -132,6 +136,19 @@ def _list_rows(database: Database, plans: Sequence[Plan], most: int) -> None:
         for what, keys, source in [*sources, *final]:
             rows = database.execute(f"SELECT {keys} FROM {source} LIMIT {most - len(one.rows)}")
             one.rows += [(words[what], tuple(key)) for key in rows]
+
+
+def _correct_rows(plans: Sequence[Plan], outcome: Outcome, most: int) -> None:
+    """Let what the plans list be what becomes of the rows once constraints have had their say."""
+    for one in plans:
+        changes, is_whole = {key: change for change, key in one.rows}, len(one.rows) < most
+        for key, was_parked in outcome.absent.get(one.table.number, ()):
+            is_new = changes.pop(key, None) == "insert"
+            if is_whole and not (is_new or was_parked):
+                changes[key] = "delete"
+        for key in outcome.returned.get(one.table.number, ()) if is_whole else ():
+            changes.setdefault(key, "insert")
+        one.rows = [(change, key) for key, change in changes.items()]
 
 
 def apply_held(database: Database, table: Table) -> None:

@@ -26,6 +26,7 @@ from sqlite_sync.decision import (
     TakeBoth,
     Version,
     Write,
+    require_strategy,
 )
 from sqlite_sync.errors import ConflictError, ConstraintError
 from sqlite_sync.log import Contexts
@@ -64,12 +65,14 @@ class _Decided:
 
 def resolve_all(database: Database, strategy: Strategy, table: str | None = None) -> Resolutions:
     """Ask about every open conflict, or those of one table, in the caller's transaction."""
+    require_strategy(strategy)
     settler.settle(database)
     return resolve(database, strategy, conflicts.listed(database, table))
 
 
 def resolve_one(database: Database, strategy: Strategy, conflict: Conflict) -> Operation | None:
     """Ask about one open conflict; return the resolution, None where the strategy leaves it open."""
+    require_strategy(strategy)
     settler.settle(database)
     table, fork, *_ = conflicts.to_close(database, conflict)
     if conflict.kind not in ROW_KINDS:

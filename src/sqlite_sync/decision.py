@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 from sqlite_sync.clock import hlc_time_ms
 from sqlite_sync.codec import Value
 from sqlite_sync.conflicts import Conflict
+from sqlite_sync.errors import ConflictError
 
 ROW_KINDS = frozenset({"insert/insert", "update/update", "update/delete"})
 
@@ -122,6 +123,13 @@ class Strategy(Protocol):
 
     def decide(self, dispute: Dispute) -> Decision:
         """Decide about one row."""
+
+
+def require_strategy(given: object) -> None:
+    """Refuse what is no strategy, before anybody is asked: a name, or the class of one."""
+    if isinstance(given, type) or not isinstance(given, Strategy):
+        msg = f"{given!r} is no strategy: give one, such as LastWriteWins(), or your own with a name and decide()"
+        raise ConflictError(msg)
 
 
 @dataclass(frozen=True, slots=True)

@@ -445,7 +445,7 @@ class SyncEngine:
     def _require_known(self, table: str | None) -> None:
         if table is not None and catalog.entry(self._database, table) is None:
             known = ", ".join(entry.name for entry in catalog.entries(self._database)) or "none"
-            msg = f"no such synced table in {self.path}: {table}; there is {known}"
+            msg = f"no such synced table in {self.path}: {table}; it has {known}"
             raise TableError(msg)
 
     def _require_open(self) -> None:

@@ -30,7 +30,7 @@ from sqlite_sync.codec import Value
 from sqlite_sync.conflicts import Conflict
 from sqlite_sync.contested import Plan
 from sqlite_sync.database import Database
-from sqlite_sync.decision import Deferred, Resolved, Strategy
+from sqlite_sync.decision import Deferred, Resolved, Strategy, require_strategy
 from sqlite_sync.devices import Incoming
 from sqlite_sync.errors import BundleError, GapError
 from sqlite_sync.operation import Kind, is_baseline
@@ -115,6 +115,11 @@ class Request:
     progress: Callable[[Progress], None]
     now_ms: int
     resolver: Strategy | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no strategy before anything is read."""
+        if self.resolver is not None:
+            require_strategy(self.resolver)
 
 
 @dataclass(frozen=True, slots=True)

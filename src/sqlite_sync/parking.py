@@ -29,6 +29,8 @@ _TAKEN = {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 _MOST_NAMED = 5
 _REFUSALS = {sqlite3.SQLITE_CONSTRAINT_CHECK: "check", sqlite3.SQLITE_CONSTRAINT_NOTNULL: "not_null"}
 
+_OWN_REFUSALS = {"check": "a CHECK constraint", "not_null": "a NOT NULL constraint", "schema": "a type"}
+
 
 @dataclass(frozen=True, slots=True)
 class Parked:
@@ -53,11 +55,16 @@ class Survey:
 
 @dataclass(slots=True)
 class Outcome:
-    """What changed, by table number: conflicts opened, rows with an own last edit that are parked now, and how many."""
+    """What changed, by table number: conflicts opened, rows with an own last edit that are parked now, and how many.
+
+    `absent` are the keys of all parked rows, each with whether it was parked before; `returned` of those that are back.
+    """
 
     opened: dict[int, list[tuple[bytes, int, int]]] = field(default_factory=dict)
     overridden: dict[int, list[Row]] = field(default_factory=dict)
     parked: dict[int, int] = field(default_factory=dict)
+    absent: dict[int, list[tuple[Row, bool]]] = field(default_factory=dict)
+    returned: dict[int, list[Row]] = field(default_factory=dict)
 
 
 def survey(database: Database, tables: Sequence[Table], refused: Sequence[tuple[Table, Row]]) -> Survey | None:
@@ -95,6 +102,9 @@ def settle(database: Database, work: Survey) -> Outcome:
     for row, local in hung.rows():
         standing.leave(Parked(row, "foreign_key", local))
     outcome = _store(database, work, standing.parked)
+    for row, *_ in again:
+        if row.fork not in standing.parked:
+            outcome.returned.setdefault(row.table.number, []).append(row.key)
     standing.close()
     rows.close()
     hanging.drop_lost(database, work.references)
@@ -238,6 +248,7 @@ def _store(database: Database, work: Survey, parked: Mapping[int, Parked]) -> Ou
             versions.put(database, table, [(pair, (None, one.beside, one.row.image))])
         if pair not in before:  # a row may be in the way of its own child: the kind changes, the conflict is the same
             outcome.opened.setdefault(table.number, []).append((pair, one.local, one.row.head))
+        outcome.absent.setdefault(table.number, []).append((one.row.key, fork in was_parked))
         if fork not in was_parked:
             outcome.parked[table.number] = outcome.parked.get(table.number, 0) + 1
         if fork not in was_parked and ordinal_of(one.row.head) == 0:
@@ -280,6 +291,7 @@ def require_footing(database: Database, before: Footing) -> None:
     new = parked_forks(database) - set(before.parked)
     if new:
         rows = [one for found in conflicts.by_fork(database, new).values() for one in found if one.is_parked]
+        _require_own(before, rows)
         msg = (
             f"this resolution leaves no room for {_listed(rows)}: change or delete these rows first, or resolve "
             "otherwise; nothing was changed"
@@ -292,6 +304,18 @@ def require_footing(database: Database, before: Footing) -> None:
             "resolve otherwise; nothing was changed"
         )
         raise ConstraintError(msg)
+
+
+def _require_own(before: Footing, parked: Sequence[Conflict]) -> None:
+    """Refuse a resolution whose own row its table refuses, whatever else stands."""
+    own = [one for one in parked if one.table_name == before.table.name and tuple(one.row_pk.values()) in before.keys]
+    for one in own:
+        if one.kind in _OWN_REFUSALS:
+            msg = (
+                f"{one.table_name} {dict(one.row_pk)} cannot be so, since {_OWN_REFUSALS[one.kind]} of its table "
+                "refuses it: give other values; nothing was changed"
+            )
+            raise ConstraintError(msg)
 
 
 def orphans(database: Database, table: Table, keys: Sequence[Row]) -> set[tuple[Row, str]]:

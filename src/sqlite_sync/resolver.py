@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from typing import Literal
 
@@ -73,10 +74,20 @@ def given(
                 f"first, then change {name} by SQL"
             )
             raise ConflictError(msg)
+        _require_storable(database, f"{column.name} of {table.name} {dict(conflict.row_pk)}", value)
         image[column.name] = value
     known = [one for one in (images.base, images.local, images.remote) if one is not None]
     is_stored = all(any(same(value, one[name]) for one in known) for name, value in image.items())
     return image if is_stored else _as_stored(database, table, image)
+
+
+def _require_storable(database: Database, what: str, value: Value) -> None:
+    """Refuse a value of a type that SQLite does not know, or beyond its integers."""
+    try:
+        database.execute(f"SELECT {mark(value)}", (value,))
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError, UnicodeEncodeError) as error:
+        msg = f"{what} cannot be {value!r}: give text, a number of at most 64 bits, bytes or None"
+        raise ConflictError(msg) from error
 
 
 def _as_stored(database: Database, table: Table, image: Mapping[str, Value]) -> Mapping[str, Value]:

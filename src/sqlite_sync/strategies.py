@@ -24,7 +24,9 @@ from sqlite_sync.decision import (
     TakeBoth,
     Version,
     Write,
+    require_strategy,
 )
+from sqlite_sync.errors import ConflictError
 
 _KEPT_BYTES = 16
 _LEAST_KEPT, _MOST_KEPT = 2**32, 2**53  # exact as a double; no number that an application uses as a mark
@@ -62,14 +64,15 @@ class HigherVersionWins:
         """Take the version with the greatest value."""
         if leave := _foreign(dispute):
             return leave
-        if self.column not in dispute.columns:
+        column = next((one for one in dispute.columns if _fold(one) == _fold(self.column)), None)
+        if column is None:
             return Leave(f"{dispute.table_name} has no column {self.column!r}")
         ranked: list[tuple[Value, Version]] = []
         for version in dispute.versions:
             if version.image is None:
                 return Leave("one version is no row")
-            ranked.append((version.image[self.column], version))
-        return _greatest(self.column, ranked)
+            ranked.append((version.image[column], version))
+        return _greatest(column, ranked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,11 @@ class MergeFields:
     """
 
     fallback: Strategy | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a fallback that is no strategy."""
+        if self.fallback is not None:
+            require_strategy(self.fallback)
 
     @property
     def name(self) -> str:
@@ -192,6 +200,12 @@ class Callback:
     function: Callable[[Dispute], Answer]
     label: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be called."""
+        if not callable(self.function):
+            msg = f"Callback needs a function of one dispute, not {self.function!r}"
+            raise ConflictError(msg)
+
     @property
     def name(self) -> str:
         """What the log calls it."""
@@ -247,6 +261,10 @@ def _greatest(column: str, ranked: list[tuple[Value, Version]]) -> Decision:
     greatest = max(values)  # type: ignore[type-var] # all are numbers, all texts or all blobs
     winners = [version for value, version in ranked if value == greatest]
     return Take(winners[0]) if len(winners) == 1 else Leave(f"{column} is the same on several sides")
+
+
+def _fold(name: str) -> bytes:
+    return name.encode().lower()  # ASCII letters only, as SQLite compares names
 
 
 def _kind(value: Value) -> type | None:

@@ -83,9 +83,10 @@ def _bring_back(database: Database, conflict: Conflict, loss: int) -> None:
     op = forks.read_operation(database, parent, unseen.repeated(database, parent, loss))
     key: Row = tuple(op.values[parent.columns.index(column)] for column in parent.key)
     if op.kind != Kind.DELETE:
-        why = "stands in conflict itself" if op.kind in (Kind.INSERT, Kind.UPDATE) else "was deleted by a resolution"
+        named = {column.name: value for column, value in zip(parent.key, key, strict=True)}
+        why = "is in conflict itself" if op.kind in (Kind.INSERT, Kind.UPDATE) else "was deleted by a resolution"
         msg = (
-            f"the parent of {conflict.table_name} {dict(conflict.row_pk)}, {parent.name} {key!r}, {why}: resolve its "
+            f"the parent of {conflict.table_name} {dict(conflict.row_pk)}, {parent.name} {named}, {why}: resolve its "
             "conflict first, or write it again, or give other values"
         )
         raise ConflictError(msg)

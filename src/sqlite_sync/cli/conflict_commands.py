@@ -33,6 +33,7 @@ from sqlite_sync.cli.walk import Walk
 
 CHOICES: dict[str, Literal["local", "remote"] | None] = {"local": "local", "remote": "remote", "delete": None}
 STANDS = {"local": "the local version", "remote": "the remote version", "delete": "deleted"}
+MADE_ROOM = {"unique": ", and the row in its way is deleted", "foreign_key": ", and so is its parent"}
 PARKED_STANDS = {"local": "deleted", "remote": "in its table", "delete": "deleted"}
 
 
@@ -157,13 +158,16 @@ def resolve(  # noqa: PLR0913 - one for each option
                 print_json({"operation": found_operation, "open_conflicts": open_conflicts})
             else:
                 stands = PARKED_STANDS if conflict.kind in PARKED else STANDS
-                tell_resolved(view, conflict, operation, stands.get(choice or "", "as set"))
+                beside = MADE_ROOM.get(conflict.kind, "") if choice == "remote" else ""
+                tell_resolved(view, conflict, operation, stands.get(choice or "", "as set") + beside)
                 view.facts([("conflicts", view.open_conflicts(open_conflicts))])
 
 
 def check_resolve(conflict_id: str | None, answers: Sequence[object], *, table: str | None, as_json: bool) -> None:
     """Refuse options that do not go together."""
     choice, texts, strategy = answers
+    if conflict_id in CHOICES:
+        conflict_id, choice = None, conflict_id
     if conflict_id is not None and sum(map(bool, answers)) != 1:
         message = "choose one: local, remote, delete, --set COLUMN=VALUE, or --strategy"
         raise click.UsageError(message)

@@ -147,7 +147,7 @@ def synced_name(engine: SyncEngine, table: str | None) -> str | None:
 def require_synced(engine: SyncEngine, table: str | None) -> None:
     """Tell a table without results from a misspelt one."""
     if table and table not in engine.synced_tables():
-        message = f"no such synced table: {table}; there is {', '.join(engine.synced_tables()) or 'none yet'}"
+        message = f"no such synced table: {table}; it has {', '.join(engine.synced_tables()) or 'none yet'}"
         raise Failure(message)
 
 

@@ -35,7 +35,7 @@ def strategy_named(text: str) -> Strategy:
         return MergeFields(strategy_named(rest) if rest else None)
     if name == "higher-version-wins" and rest:
         return HigherVersionWins(rest)
-    message = f"there is no strategy {text!r}; there is {', '.join(NAMES)}"
+    message = f"there is no strategy {text!r}; there are {', '.join(NAMES)}"
     raise click.BadParameter(message)
 
 

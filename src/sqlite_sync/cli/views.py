@@ -276,14 +276,17 @@ class View:
 
     def _opened_conflicts(self, result: ImportResult) -> list[Line]:
         verb = "would open" if result.dry_run else "opened"
-        shows = "would show" if result.dry_run else "now shows"
+        shows = f"{'would show' if result.dry_run else 'now shows'} the other device's version"
+        goes = f"your version {'would be' if result.dry_run else 'is'} parked, and in no table"
         opened = [
             f"{verb} conflict {self.conflict_name(conflict)}: {conflict.kind} in {printable(conflict.table_name)}"
             f" {self.key(conflict.row_pk)}"
             for conflict in result.conflicts
         ]
+        parked = {(one.table_name, *one.row_pk.values()) for one in result.conflicts if one.is_parked}
         overridden = [
-            f"{printable(row.table_name)} {self.key(row.row_pk)}: {shows} the other device's version"
+            f"{printable(row.table_name)} {self.key(row.row_pk)}: "
+            f"{goes if (row.table_name, *row.row_pk.values()) in parked else shows}"
             for row in result.overridden
         ]
         alerts = [Text(str(line), ALERT) for line in (*self.capped(opened), *self.capped(overridden))]
@@ -296,7 +299,7 @@ class View:
             Text(f"{would}closed {self._named(each.conflict)}: {OUTCOMES[each.outcome]}", GOOD)
             for each in result.resolved
         ]
-        left = [f"left open {self._named(each.conflict)}: {printable(each.reason)}" for each in result.deferred]
+        left = [f"{would}left open {self._named(each.conflict)}: {printable(each.reason)}" for each in result.deferred]
         return [*self.capped(closed), *self.capped(left)]
 
     def _named(self, conflict: Conflict) -> str:

@@ -22,6 +22,7 @@ STANDS = {
     "e": "as edited",
     "d": "deleted",
 }
+PARKED_STANDS = {**STANDS, "r": "in its table"}
 DEFAULT_WIDTH = 60
 
 
@@ -73,11 +74,12 @@ class Walk:
         try:
             is_closed = self._resolve(conflict, images, answer)
         except SyncError as error:
-            say(f"It stays open. {reason(error)}")
+            say(f"It stays open: {reason(error)}")
             return False
         if is_closed:
             row = f"{conflict.table_name} {self._view.key(conflict.row_pk)}"
-            self._view.line(printable(f"closed: {row} is {STANDS[answer]}"))
+            stands = PARKED_STANDS if conflict.kind in PARKED else STANDS
+            self._view.line(printable(f"closed: {row} is {stands[answer]}"))
         return is_closed
 
     def _resolve(self, conflict: Conflict, images: Images, answer: str) -> bool:
