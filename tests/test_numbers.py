@@ -16,6 +16,7 @@ from tests.conftest import MakeEngine, exchange, send
 from sqlite_sync import (
     Adoption,
     BundleError,
+    ConflictError,
     ConstraintError,
     SchemaError,
     SyncEngine,
@@ -392,7 +393,7 @@ def do_something_rare(engine: SyncEngine, chance: random.Random, folder: Path) -
     match chance.choices(["resolve", "visit", "toggle", "renew"], [6, 4, 2, 1])[0]:
         case "resolve":
             if found := engine.get_unresolved_conflicts():
-                with suppress(ConstraintError):
+                with suppress(ConflictError, ConstraintError):
                     engine.resolve(chance.choice(found), chance.choice(["local", "remote", None]))
         case "visit":
             engine.sync_folder(folder)

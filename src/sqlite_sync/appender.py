@@ -123,7 +123,7 @@ def _numbered(database: Database, header: Header, ordinals: Mapping[int, int]) -
     mapped = [table for table in header.tables if table.is_mapped]
     for entry in (entries[table.number] for table in mapped):
         if not entry.is_enabled:
-            renumbering.note_top(database, entry.name, entry.key[0])
+            renumbering.note_top(database, entry.number, entry.name)
     numberings = {table.number: births.load(database, entries[table.number].number) for table in mapped}
     numbers = _Numbers(entries, numberings, ordinals)
     parts = [(table, part, _mentioned(table, part)) for table in header.tables for part in bundle.parts(table)]

@@ -47,6 +47,9 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
     reconciler.require_keys(database, table)
     is_known = catalog.was_enabled(database, table.number)
     mapping.map_children(database, table)
+    for parent in catalog.entries(database):
+        if parent.number in entry.numbers.values():
+            renumbering.note_top(database, parent.number, parent.name)  # what it refers to may not be there
     catalog.set_enabled(database, table.number, is_enabled=True)  # its rows have parents and children from here on
     has_held = database.one("SELECT EXISTS (SELECT 1 FROM main.sync_held WHERE table_no = ?)", (table.number,))
     if is_known:

@@ -13,7 +13,7 @@ from sqlite_sync.catalog import Entry
 from sqlite_sync.codec import pack_image, unpack_image
 from sqlite_sync.database import Database
 from sqlite_sync.numbering import Numbering
-from sqlite_sync.tables import Table, commas, literal, quote
+from sqlite_sync.tables import Table, commas, fold, literal, quote
 
 NOTHING: Mapping[int, int] = {}
 OWN = 1  # the first own operation: what this device wrote meant the rows that it had
@@ -79,7 +79,7 @@ def make_room(database: Database, table: Table, baseline: int | None, same: Mapp
 
     The held rows of this very baseline, and those that are the `same`, get the numbers of the rows that they are.
     """
-    note_top(database, table.name, table.key[0].name)
+    note_top(database, table.number, table.name)
     before = births.load(database, table.number)
     if not before.runs:
         return
@@ -121,15 +121,26 @@ def _held_only(database: Database, table: Table) -> set[int]:
     return {number for number, is_held in rows if is_held}
 
 
-def note_top(database: Database, name: str, key: str) -> None:
-    """Note the greatest number that a table used while it was not enabled."""
-    if not database.one("SELECT EXISTS (SELECT 1 FROM pragma_table_info(?, 'main') WHERE name = ?)", (name, key)):
-        return
-    number: int = database.one("SELECT table_no FROM main.sync_tables WHERE name = ?", (name,))
-    used = f"SELECT {quote(key)} AS number FROM main.{quote(name)}"
+def note_top(database: Database, number: int, name: str) -> None:
+    """Note the greatest number that a table used while it was not enabled, or that refers to one of its rows."""
+    used = [
+        f"SELECT {quote(column)} AS number FROM main.{quote(table)} WHERE typeof({quote(column)}) = 'integer'"
+        for table, column in _columns_of(database, number)
+    ]
     if database.one("SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence')"):
-        used += f" UNION ALL SELECT seq FROM main.sqlite_sequence WHERE name = {literal(name)}"
-    births.raise_top(database, number, births.greatest_used(database, used))
+        used.append(f"SELECT seq FROM main.sqlite_sequence WHERE name = {literal(name)}")
+    if used:
+        births.raise_top(database, number, births.greatest_used(database, " UNION ALL ".join(used)))
+
+
+def _columns_of(database: Database, number: int) -> Iterator[tuple[str, str]]:
+    """List the columns that exist here and hold numbers of a table's rows: its key, and what refers to it."""
+    for entry in catalog.entries(database):
+        names = database.execute("SELECT name FROM pragma_table_info(?, 'main')", (entry.name,)).fetchall()
+        here = {fold(name) for (name,) in names}
+        for position, numbered in entry.numbers.items():
+            if numbered == number and fold(entry.columns[position]) in here:
+                yield entry.name, entry.columns[position]
 
 
 def referring(database: Database, table: Table) -> list[tuple[Entry, str]]:

@@ -7,7 +7,7 @@ was deleted, its number again. The new row is another one, so the row that had t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlite_sync import births, catalog, log, reconciler, renumbering
@@ -83,7 +83,20 @@ def look(database: Database) -> None:
         [key] = table.key
         used = births.greatest_used(database, f"SELECT {key.sql} AS number FROM {table.sql}")
         births.raise_top(database, table.number, used)
+    _look_at_references(database, mapped, named)
     database.execute("UPDATE main.sync_state SET named_seq = ?", (log.own_seq(database),))
+
+
+def _look_at_references(database: Database, mapped: Container[int], named: int) -> None:
+    """Note numbers that own operations refer to as used: also one that no row has is this device's own."""
+    for entry in catalog.entries(database):
+        for position, numbered in entry.numbers.items():
+            if numbered in mapped and (numbered != entry.number or entry.columns[position] != entry.key[0]):
+                written = (
+                    f"SELECT v{position} AS number FROM main.sync_operations WHERE op > {named} "
+                    f"AND table_no = {entry.number} AND typeof(v{position}) = 'integer'"
+                )
+                births.raise_top(database, numbered, births.greatest_used(database, written))
 
 
 def _named(database: Database) -> int:
