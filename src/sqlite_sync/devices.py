@@ -163,7 +163,8 @@ def renew(database: Database, agreed: int) -> bytes:
     database.execute("UPDATE main.sync_peers SET ordinal = ?, seq = min(seq, ?) WHERE ordinal = 0", (ordinal, agreed))
     floor = log.hlc_at(database, ordinal, agreed)  # what the new device writes is after all that the former one wrote
     database.execute(
-        "UPDATE main.sync_state SET settled_seq = max(settled_seq - ?, 0), hlc_floor = max(hlc_floor, ?)",
+        "UPDATE main.sync_state SET settled_seq = max(settled_seq - ?1, 0), named_seq = max(named_seq - ?1, 0), "
+        "hlc_floor = max(hlc_floor, ?2)",
         (agreed, floor),
     )
     _rename_conflicts(database)

@@ -16,7 +16,7 @@ from sqlite_sync.numbering import Numbering
 from sqlite_sync.tables import Table, commas, fold, literal, quote
 
 NOTHING: Mapping[int, int] = {}
-OWN = 1  # the first own operation: what this device wrote meant the rows that it had
+EVERY = 1 << 62  # beyond every dot number
 
 
 def renumber(database: Database, number: int, moves: Iterable[tuple[int, int, int]]) -> None:
@@ -83,15 +83,15 @@ def make_room(database: Database, table: Table, baseline: int | None, same: Mapp
     before = births.load(database, table.number)
     if not before.runs:
         return
-    moves = dict(_moves(before, baseline, same, _held_only(database, table)))
+    moves = dict(_moves(before, baseline, same, _unknown(database, table)))
     if moves:
-        renumber(database, table.number, [(number, OWN, fresh) for number, fresh in moves.items()])
+        renumber(database, table.number, [(number, EVERY, fresh) for number, fresh in moves.items()])
         named = {fresh: birth for number, fresh in moves.items() if (birth := before.birth(number))}
         births.store(database, table.number, before, before.renamed(moves, named))
 
 
 def _moves(
-    before: Numbering, baseline: int | None, paired: Mapping[int, int], held: set[int]
+    before: Numbering, baseline: int | None, paired: Mapping[int, int], unknown: set[int]
 ) -> Iterator[tuple[int, int]]:
     """Yield (number, new number): to the rows that are here theirs, to others that stand in their way the next."""
     same = {**paired} | {
@@ -102,23 +102,23 @@ def _moves(
     }
     yield from ((number, kept) for number, kept in same.items() if number != kept)
     fresh = max([before.top, *same.values()])
-    for number in sorted((held | set(same.values())) - same.keys()):
+    for number in sorted((unknown | set(same.values())) - same.keys()):
         birth = before.birth(number)
         if birth is not None and before.is_in_a_run(number) and birth != (baseline, number):
             fresh += 1
             yield number, fresh
 
 
-def _held_only(database: Database, table: Table) -> set[int]:
-    """Return the numbers of the table's rows that are, in the log, those of held rows."""
+def _unknown(database: Database, table: Table) -> set[int]:
+    """Return the numbers of the table's rows that are, in the log, those of held rows, or of none."""
     [key] = table.key
     held = "EXISTS (SELECT 1 FROM main.sync_held AS h WHERE h.table_no = o.table_no AND o.op BETWEEN h.low AND h.high)"
-    rows = database.execute(
-        f"SELECT o.{key.new}, min({held}) FROM main.sync_operations AS o "
-        f"WHERE o.table_no = {table.number} AND o.op < 0 AND o.{key.new} IN (SELECT {key.sql} FROM {table.sql}) "
-        "GROUP BY 1"
-    ).fetchall()
-    return {number for number, is_held in rows if is_held}
+    known = (
+        f"SELECT o.{key.new} FROM main.sync_operations AS o WHERE o.table_no = {table.number} "
+        f"AND o.{key.new} IS NOT NULL AND NOT {held}"
+    )
+    rows = database.execute(f"SELECT {key.sql} FROM {table.sql} WHERE {key.sql} NOT IN ({known})").fetchall()
+    return {number for (number,) in rows}
 
 
 def note_top(database: Database, number: int, name: str) -> None:
