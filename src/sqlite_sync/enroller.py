@@ -67,7 +67,6 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
     capture.install(database, table)
     if is_known:
         reconciler.judge_forks(database, table.name)
-    settler.try_again(database)
     return brought
 
 
