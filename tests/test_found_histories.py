@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -398,6 +398,31 @@ def test_a_note_that_came_to_nothing_is_no_delete(make: MakeEngine) -> None:
 
 
 # Imports that are broken off
+
+
+def test_an_error_that_is_no_interrupt_is_raised_as_it_is(make: MakeEngine) -> None:
+    class Failing(sqlite3.Connection):
+        """A connection on which a PRAGMA that switches foreign keys on again fails, by an error without a code."""
+
+        def cursor(self, factory: type[sqlite3.Cursor] = sqlite3.Cursor, /) -> sqlite3.Cursor:
+            class Cursor(factory):  # type: ignore[misc, valid-type]
+                def execute(self, sql: str, parameters: Iterable[object] = (), /) -> sqlite3.Cursor:
+                    if sql == "PRAGMA foreign_keys = 0":
+                        message = "the wrapper of an application failed"
+                        raise sqlite3.OperationalError(message)
+                    return super().execute(sql, parameters)  # type: ignore[no-any-return]
+
+            return super().cursor(Cursor)
+
+    a, b = make("a", PLAIN, ("t",)), make("b", PLAIN, ("t",))
+    run(a, "INSERT INTO t VALUES ('p', 1, 1)")
+    path = a.generate_bundle(b.device_id, a.path.with_suffix(".bundle"))
+    assert path is not None
+    with SyncEngine(b.path, connect=lambda name: sqlite3.connect(name, factory=Failing)) as engine:
+        engine.initialize()
+        with pytest.raises(sqlite3.OperationalError, match="the wrapper of an application failed"):
+            engine.import_bundle(path)
+    assert values(b) == [("p", 1, 1)]
 
 
 @pytest.mark.parametrize("is_flag", [False, True], ids=["progress handler", "interrupt()"])
