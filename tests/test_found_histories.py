@@ -224,6 +224,24 @@ def test_a_parent_in_a_disabled_table_cannot_be_brought_back(make: MakeEngine) -
     assert values(b, "parents") == [("p", "first")]
 
 
+# Columns that one device lacks
+
+
+def test_a_device_without_a_column_lists_a_conflict_in_its_default_until_it_has_it(make: MakeEngine) -> None:
+    a, b, c = (make(name, PLAIN, ("t",)) for name in "abc")
+    column = "ALTER TABLE t ADD COLUMN later INTEGER NOT NULL DEFAULT 7"
+    run(a, column)
+    assert a.get_unresolved_conflicts() == []  # and so it is captured
+    run(a, "INSERT INTO t VALUES ('p', 1, 1, 7)")
+    run(b, "INSERT INTO t VALUES ('p', 1, 1)")
+    exchange(a, b, c)
+    assert [kinds(one) for one in (a, b, c)] == [[], *[[("insert/insert", "t", {"id": "p"})]] * 2]
+    run(b, column)
+    run(c, column)
+    assert [kinds(one) for one in (a, b, c)] == [[], [], []]
+    assert both(a, c) == both(b, c) == [("p", 1, 1, 7)]
+
+
 # Deletes that do not say what stood there
 
 
