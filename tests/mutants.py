@@ -63,7 +63,6 @@ MUTANTS = (
     Mutant("capture: a row that refers to itself keeps its former key", "triggers.py", "if self.table.follows_keys else", "if False else", FOUND),
     Mutant("capture: what a row that goes displaced is not logged", "triggers.py", "            **self._cascading(),", "            **{},", FOUND),
     Mutant("import: the update of a row that is not there is counted", "applier.py", "except (sqlite3.IntegrityError, AbsentRowsError):", "except sqlite3.IntegrityError:", FOUND),
-    Mutant("enable: parked rows are not tried again", "enroller.py", "    settler.try_again(database)\n", "", FOUND),
     Mutant("resolve: a disabled table's conflict is closed", "conflicts.py", "    if found[0].number not in", "    if None in", FOUND),
     Mutant("capture: NULL in a key is let through", "triggers.py", 'if nulls else ""', 'if False else ""', BAD),
     Mutant("capture: times go on from the clock alone", "triggers.py", '    "(SELECT hlc FROM sync_operations ORDER BY op DESC LIMIT 1), (SELECT hlc_floor FROM sync_state)) "\n', '    "0) "\n', ("tests/test_clock.py", *PROMISES, *CONVERGENCE)),

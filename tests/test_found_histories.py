@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -224,6 +224,24 @@ def test_a_parent_in_a_disabled_table_cannot_be_brought_back(make: MakeEngine) -
     assert values(b, "parents") == [("p", "first")]
 
 
+# Columns that one device lacks
+
+
+def test_a_device_without_a_column_lists_a_conflict_in_its_default_until_it_has_it(make: MakeEngine) -> None:
+    a, b, c = (make(name, PLAIN, ("t",)) for name in "abc")
+    column = "ALTER TABLE t ADD COLUMN later INTEGER NOT NULL DEFAULT 7"
+    run(a, column)
+    assert a.get_unresolved_conflicts() == []  # and so it is captured
+    run(a, "INSERT INTO t VALUES ('p', 1, 1, 7)")
+    run(b, "INSERT INTO t VALUES ('p', 1, 1)")
+    exchange(a, b, c)
+    assert [kinds(one) for one in (a, b, c)] == [[], *[[("insert/insert", "t", {"id": "p"})]] * 2]
+    run(b, column)
+    run(c, column)
+    assert [kinds(one) for one in (a, b, c)] == [[], [], []]
+    assert both(a, c) == both(b, c) == [("p", 1, 1, 7)]
+
+
 # Deletes that do not say what stood there
 
 
@@ -398,6 +416,31 @@ def test_a_note_that_came_to_nothing_is_no_delete(make: MakeEngine) -> None:
 
 
 # Imports that are broken off
+
+
+def test_an_error_that_is_no_interrupt_is_raised_as_it_is(make: MakeEngine) -> None:
+    class Failing(sqlite3.Connection):
+        """A connection on which a PRAGMA that switches foreign keys on again fails, by an error without a code."""
+
+        def cursor(self, factory: type[sqlite3.Cursor] = sqlite3.Cursor, /) -> sqlite3.Cursor:
+            class Cursor(factory):  # type: ignore[misc, valid-type]
+                def execute(self, sql: str, parameters: Iterable[object] = (), /) -> sqlite3.Cursor:
+                    if sql == "PRAGMA foreign_keys = 0":
+                        message = "the wrapper of an application failed"
+                        raise sqlite3.OperationalError(message)
+                    return super().execute(sql, parameters)  # type: ignore[no-any-return]
+
+            return super().cursor(Cursor)
+
+    a, b = make("a", PLAIN, ("t",)), make("b", PLAIN, ("t",))
+    run(a, "INSERT INTO t VALUES ('p', 1, 1)")
+    path = a.generate_bundle(b.device_id, a.path.with_suffix(".bundle"))
+    assert path is not None
+    with SyncEngine(b.path, connect=lambda name: sqlite3.connect(name, factory=Failing)) as engine:
+        engine.initialize()
+        with pytest.raises(sqlite3.OperationalError, match="the wrapper of an application failed"):
+            engine.import_bundle(path)
+    assert values(b) == [("p", 1, 1)]
 
 
 @pytest.mark.parametrize("is_flag", [False, True], ids=["progress handler", "interrupt()"])

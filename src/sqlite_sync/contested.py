@@ -251,14 +251,17 @@ class _Judge:
         return shown, Fork(row.fork, native, base, operations, verdict)
 
     def _histories(self, numbers: Sequence[int]) -> dict[int, list[RowOperation]]:
-        """Read all operations of contested rows, by row number, in one pass over the log."""
+        """Read all operations of contested rows, by row number, in one pass over the log.
+
+        `+`: each operation is looked up among the rows by its key, else SQLite goes through these rows for each.
+        """
         if not numbers:
             return {}
         n = self._table.number
         rows = self._database.execute(
             f"SELECT c.row, {forks.operation_columns(self._whole)} FROM main.sync_operations AS o "
             f"CROSS JOIN temp.sync_contested_{n} AS c ON {same_native('c', self._table, 'o')} {log.AUTHOR} "
-            f"WHERE o.table_no = {n} AND c.row IN ({commas(map(str, numbers))}) ORDER BY c.row, {log.TOTAL_ORDER}"
+            f"WHERE o.table_no = {n} AND +c.row IN ({commas(map(str, numbers))}) ORDER BY c.row, {log.TOTAL_ORDER}"
         )
         return {
             number: [forks.row_operation(self._whole, row[1:]) for row in group]

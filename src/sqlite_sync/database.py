@@ -229,7 +229,7 @@ class Database:
         try:
             self.execute(sql)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:
                 raise
             self.connection.set_progress_handler(None, 0)
             if sql != "ROLLBACK" or self.connection.in_transaction:  # it may have taken effect

@@ -68,7 +68,6 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
         reconciler.judge_forks(database, table.name)
     if has_held and entry.is_mapped:
         _mend_references(database, table)
-    settler.try_again(database)
     return brought
 
 

@@ -197,7 +197,7 @@ class Hanging:
                 self._collect(row, reference, row.head)
             return
         rivals = [one for one in self._references if (one.child, one.parent) == (reference.child, reference.parent)]
-        if number != reference.parent.number or len(rivals) > 1:  # then another reference may have hung on it
+        if number != reference.parent.number or len(rivals) > 1 or local == row.head:  # it may have hung on another
             local = None
         for key in self._lost_keys(reference, reference.parent, row, local):
             losses = self._rows.logged_heads(reference.parent, key)

@@ -50,12 +50,6 @@ def settle_as_it_is(database: Database) -> None:
         _list(database, {entry.number for entry in catalog.entries(database)})
 
 
-def try_again(database: Database) -> None:
-    """Let parked rows stand if they can now, in the caller's transaction; where capture is broken, its mending does."""
-    if not _broken(database):
-        _judge(database, is_changed=True)
-
-
 def _judge(database: Database, *, is_changed: bool) -> None:
     settled = database.one("SELECT settled_seq FROM main.sync_state")
     unseen.repeat_deletes(database, settled)
