@@ -50,6 +50,7 @@ FOLDER = ("tests/test_folder.py",)
 FAULTS = ("tests/test_faults.py",)
 HOSTILE = ("tests/test_hostile.py",)
 FOUND = ("tests/test_found_histories.py",)
+ENCODINGS = ("tests/test_encodings.py",)
 GUEST = ("tests/test_guest.py",)
 
 MUTANTS = (
@@ -58,12 +59,14 @@ MUTANTS = (
     Mutant("capture: values are compared by the column's collation", "triggers.py", 'IS NOT NEW.{column.sql} COLLATE BINARY"', 'IS NOT NEW.{column.sql}"', CAPTURE),
     Mutant("capture: a key changed by UPDATE is not followed", "triggers.py", '            "rekey": self._rekey(),\n', "", CAPTURE),
     Mutant("capture: rows displaced by REPLACE are not looked for", "triggers.py", "        if self.table.uniques or self.table.cascades_to_itself:\n            texts |=", "        if False:\n            texts |=", CAPTURE),
-    Mutant("capture: a noted row is logged as deleted though it stands", "triggers.py", 'gone=f"NOT EXISTS (', 'gone=f"EXISTS (', CAPTURE),
-    Mutant("capture: the note of a deleted row is kept", "triggers.py", '        if not (self.table.uniques or self.table.cascades_to_itself):\n            return ""', '        return ""', CAPTURE),
+    Mutant("capture: a noted row is logged as deleted though it stands", "triggers.py", 'return f"NOT EXISTS (SELECT 1 FROM {quote(self.table.name)} AS t WHERE {same})"', 'return f"EXISTS (SELECT 1 FROM {quote(self.table.name)} AS t WHERE {same})"', CAPTURE),
+    Mutant("capture: the note of a deleted row is kept", "triggers.py", '        if not self.table.needs_notes:\n            return ""', '        return ""', CAPTURE),
     Mutant("capture: a row that refers to itself keeps its former key", "triggers.py", "if self.table.follows_keys else", "if False else", FOUND),
     Mutant("capture: what a row that goes displaced is not logged", "triggers.py", "            **self._cascading(),", "            **{},", FOUND),
     Mutant("import: the update of a row that is not there is counted", "applier.py", "except (sqlite3.IntegrityError, AbsentRowsError):", "except sqlite3.IntegrityError:", FOUND),
     Mutant("resolve: a disabled table's conflict is closed", "conflicts.py", "    if found[0].number not in", "    if None in", FOUND),
+    Mutant("capture: the key that an update gives is taken as SQLite converted it", "triggers.py", '"AFTER UPDATE", self._refuse_null(), self._log_kept())', '"AFTER UPDATE", self._append(Kind.DELETE, "OLD"), self._append(Kind.INSERT, "NEW"), self._forget())', CAPTURE),
+    Mutant("capture: a baseline in UTF-16 is ordered by its own bytes", "database.py", "        if not self._is_converting:\n", "        if True:\n", ENCODINGS),
     Mutant("capture: NULL in a key is let through", "triggers.py", 'if nulls else ""', 'if False else ""', BAD),
     Mutant("capture: times go on from the clock alone", "triggers.py", '    "(SELECT hlc FROM sync_operations ORDER BY op DESC LIMIT 1), (SELECT hlc_floor FROM sync_state)) "\n', '    "0) "\n', ("tests/test_clock.py", *PROMISES, *CONVERGENCE)),
     Mutant("capture: times have no random step", "triggers.py", "+ 1 + (random() & 4095)", "+ 1", PROMISES),
@@ -77,7 +80,7 @@ MUTANTS = (
     Mutant("generate: contexts are left out", "exporter.py", "AND c.seq > d.from_seq AND c.seq <= d.to_seq WHERE", "AND c.seq > d.to_seq WHERE", EXAMPLES),
     Mutant("generate: only the own operations are sent", "exporter.py", "known.items() if seq or o in named]", "known.items() if o == 0]", (*PROMISES, *CONVERGENCE)),
     Mutant("generate: a resolution's strategy is lost", "exporter.py", '| {"hlc": "o.hlc - d.base_hlc"}', '| {"hlc": "o.hlc - d.base_hlc", "o0": "NULL"}', ("tests/test_strategies.py", *CAPTURE, *EXAMPLES)),
-    Mutant("generate: committed operations are not brought to the disk", "exporter.py", "            database.bring_to_disk()\n", "", FAULTS),
+    Mutant("generate: committed operations are not brought to the disk", "exporter.py", "                database.bring_to_disk()\n", "", FAULTS),
     Mutant("generate: the file is not synced before it is renamed", "bundle.py", "        os.fsync(file.fileno())\n", "", FAULTS),
     Mutant("generate: the bundle is written in its place at once", "bundle.py", '    part = target.parent / f".{target.name}.{new_uuid().hex()}{UNFINISHED}"', "    part = target", (*BUNDLE, *BAD)),
     # --- verify
@@ -85,6 +88,7 @@ MUTANTS = (
     Mutant("verify: the length is left out of the digest", "bundle.py", "    digest.update(head)\n    if trailer", "    if trailer", BUNDLE),
     Mutant("verify: pages are not checked", "bundle_reader.py", "        check.pages()\n", "", (*BUNDLE, *HOSTILE)),
     Mutant("verify: the header is read from whatever has its name", "bundle_reader.py", "self.require(found >= set(bundle.fixed_schema()), _FOREIGN_SCHEMA)", "self.require(found, _FOREIGN_SCHEMA)", HOSTILE),
+    Mutant("import: a text that UTF-16 cannot hold is taken for another", "codec.py", "        raise UnicodeError(msg)\n", "", ENCODINGS),
     Mutant("verify: the encoding is not looked at", "bundle_reader.py", "file.read(4) == _UTF_8", "file.read(4)", (*HOSTILE, *BUNDLE)),
     Mutant("verify: the schema may have more in it", "bundle_reader.py", "len(found) == len(wanted) and set(found) == wanted", "set(found) >= wanted", BUNDLE),
     Mutant("verify: operations are not counted", "bundle_reader.py", "counted == header.total_operations", "True", HOSTILE),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -587,6 +587,59 @@ def test_a_parent_whose_child_has_another_type_may_have_unique_indexes_and_itsel
     ]
 
     assert_replays(make, schema, statements, ("t", "children"))
+
+
+@pytest.mark.parametrize("rowid", ["", "WITHOUT ROWID"])
+@pytest.mark.parametrize(
+    ("key", "child", "target"),
+    [
+        ("TEXT", "INTEGER", "id"),
+        ("TEXT", "INTEGER", "u"),
+        ("INT", "TEXT", "id"),
+        ("REAL", "TEXT", "u"),
+        ("TEXT", "REAL", "id"),
+    ],
+)
+def test_a_parent_whose_children_match_after_a_conversion_is_captured_as_it_is(
+    make: MakeEngine, key: str, child: str, target: str, rowid: str
+) -> None:
+    """Where SQLite finds a child, it leaves OLD and NEW of the parent converted for the triggers."""
+    schema = (
+        f"CREATE TABLE t (id {key} PRIMARY KEY, a, u {key} UNIQUE, up {child} REFERENCES t ({target}) ON DELETE CASCADE) {rowid};"
+        f"CREATE TABLE children (id TEXT PRIMARY KEY, parent {child} REFERENCES t ({target}) ON UPDATE CASCADE ON DELETE SET NULL);"
+        "CREATE INDEX of_children ON children (parent); CREATE INDEX of_t ON t (up)"
+    )
+    statements = [
+        "PRAGMA foreign_keys = OFF",
+        "INSERT INTO children VALUES ('c1', '8'), ('c2', '7'), ('c3', 10), ('c4', '2.5'), ('c5', 9)",
+        "PRAGMA foreign_keys = ON",
+        "INSERT INTO t VALUES ('007', 1, '007', NULL), ('8', 2, '8', NULL), ('0010', 3, '0010', NULL), ('2.50', 4, '2.50', NULL)",
+        "INSERT OR IGNORE INTO t SELECT '7', 5, '7', NULL",
+        "UPDATE t SET a = 'x', id = id, u = u",
+        "UPDATE t SET id = '008', u = '08' WHERE id = '8'",
+        "UPDATE t SET a = a || 'y'",
+        "UPDATE OR IGNORE t SET id = '0010' WHERE a LIKE 'x%'",
+        "UPDATE t SET u = '0' || u WHERE u < '3'",
+        "UPDATE OR REPLACE t SET u = '2.50', id = '9' WHERE id IN ('007', 7)",
+        "REPLACE INTO t VALUES ('09', 'new', '9', NULL)",
+        "DELETE FROM t WHERE id IN ('008', 8)",
+        "UPDATE t SET id = '0' || id, a = 'last'",
+        "DELETE FROM t WHERE a = 'last'",
+        "INSERT INTO t VALUES ('1', 1, '1', NULL)",
+    ]
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as plain:
+        plain.executescript(schema)
+        passing = []
+        for statement in statements:  # what is refused for its foreign keys depends on the types
+            with suppress(sqlite3.IntegrityError):
+                plain.execute(statement)
+                passing.append(statement)
+
+    operations = assert_replays(make, schema, passing, ("t", "children"))
+
+    if key == "TEXT":
+        named = [{**one.row_pk, **one.new, **one.old} for one in operations if one.table_name == "t"]
+        assert {type(row[name]) for row in named for name in ("id", "u") if name in row} == {str}
 
 
 def test_children_that_are_deleted_with_their_parent_are_deleted_there_too(make: MakeEngine) -> None:

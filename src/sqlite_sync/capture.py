@@ -14,7 +14,9 @@ def install(database: Database, table: Table) -> None:
     """Put a table's triggers in place, newest of all triggers, so that they fire before the application's."""
     remove(database, table.number)
     if table.needs_notes:
-        columns = commas(f"{c.new} COLLATE {c.collation}" for c in table.columns)
+        names = {c.new: c for c in table.columns}
+        names |= {f"n{i}": c for i, c in enumerate(table.key)} if table.has_mistyped_children else {}
+        columns = commas(f"{name} COLLATE {c.collation}" for name, c in names.items())
         database.execute(f"DROP TABLE IF EXISTS main.sync_notes_{table.number}")
         database.execute(f"CREATE TABLE main.sync_notes_{table.number} ({columns})")
     for sql in _wanted(database, table).values():

@@ -34,12 +34,16 @@ def decode_text(stored: bytes) -> str | RawText:
 
 def decode_converted(stored: bytes) -> str:
     """Decode a TEXT value that SQLite converted from UTF-16, as it stands there once SQLite has written it again."""
-    return _UNHELD.sub("\ufffd", stored.decode(errors="surrogatepass"))
+    try:
+        text = stored.decode()
+    except UnicodeDecodeError:  # half a surrogate pair
+        return _UNHELD.sub("\ufffd", stored.decode(errors="surrogatepass"))
+    return _UNHELD.sub("\ufffd", text) if b"\xef\xbf" in stored else text  # with which U+FFFE and U+FFFF begin
 
 
 def decode_held(stored: bytes) -> str:
     """Decode a TEXT value for a file in UTF-16; UnicodeError where SQLite would write another one there."""
-    if b"\xef\xbf\xbe" in stored or b"\xef\xbf\xbf" in stored:
+    if b"\xef\xbf" in stored and (b"\xef\xbf\xbe" in stored or b"\xef\xbf\xbf" in stored):
         msg = f"{stored!r} contains U+FFFE or U+FFFF"
         raise UnicodeError(msg)
     return stored.decode()

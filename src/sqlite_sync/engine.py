@@ -54,7 +54,6 @@ from sqlite_sync.operation import Operation
 from sqlite_sync.pairing import Adoption
 from sqlite_sync.resolver import Choice
 from sqlite_sync.status import Status
-from sqlite_sync.tables import fold
 
 AnyPath = str | os.PathLike[str]
 
@@ -235,17 +234,9 @@ class SyncEngine:
     def reconcile(self, name: str | None = None) -> int:
         """Log what one table, or each, holds beyond its log; return how many operations that took."""
         with self._changing():
-            wanted = [
-                entry
-                for entry in catalog.entries(self._database)
-                if entry.is_enabled
-                and (catalog.exists(self._database, entry) if name is None else fold(entry.name) == fold(name))
-            ]
-            if name is not None and not wanted:
-                msg = f"no such synced table in {self.path}: {name}; enable it first"
-                raise TableError(msg)
             written = sum(
-                reconciler.reconcile(self._database, catalog.shape(self._database, entry)) for entry in wanted
+                reconciler.reconcile(self._database, catalog.shape(self._database, entry))
+                for entry in reconciler.named(self._database, name)
             )
             settler.settle(self._database, is_changed=True)
             return written

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from sqlite_sync import app_triggers, applier, capture, catalog, forks, log, mapping, triggers
 from sqlite_sync.applier import Todo
+from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import TableError
 from sqlite_sync.log import Contexts
@@ -53,6 +54,18 @@ def reconcile(database: Database, table: Table) -> int:
     applier.apply_held(database, table)
     capture.install(database, table)
     return differences
+
+
+def named(database: Database, name: str | None) -> list[Entry]:
+    """List the enabled table of this name; for None, each that is here. TableError where there is no such table."""
+    entries = [entry for entry in catalog.entries(database) if entry.is_enabled]
+    if name is None:
+        return [entry for entry in entries if catalog.exists(database, entry)]
+    found = [entry for entry in entries if fold(entry.name) == fold(name)]
+    if not found:
+        msg = f"no such synced table in {database.path}: {name}; enable it first"
+        raise TableError(msg)
+    return found
 
 
 def judge_forks(database: Database, name: str) -> None:

@@ -69,11 +69,20 @@ KEEP = """\
     DELETE FROM sync_notes_{n} WHERE {same_key};
     INSERT INTO sync_notes_{n} ({columns}) VALUES ({values});"""
 
-APPEND_UNLESS_KEPT = """\
+# s is the noted row, n0, n1, ... its key as the update leaves it, t the row that has that key now.
+LOG_KEPT = """\
     INSERT INTO sync_operations (table_no, kind, base, hlc, {columns})
-    SELECT {table_no}, {kind}, {base}, {hlc}, {values} FROM {table} AS t
-    WHERE {here} AND NOT EXISTS (SELECT 1 FROM sync_notes_{n} WHERE {same});
-    DELETE FROM sync_notes_{n} WHERE {same_key};"""
+    SELECT {table_no}, {kind}, {base}, {hlc} + 4096 * (rowid - (SELECT min(rowid) FROM sync_notes_{n})), {columns}
+    FROM sync_notes_{n} WHERE {gone} ORDER BY rowid;
+    INSERT INTO sync_operations (table_no, kind, base, hlc, {columns})
+    SELECT {table_no}, {insert}, {moved_base}, {hlc}, {moved} FROM sync_notes_{n} AS s JOIN {table} AS t ON {there}
+    WHERE NOT EXISTS (SELECT 1 FROM {table} AS u WHERE {old_there});
+    INSERT INTO sync_operations (table_no, kind, base, hlc, {changed_columns})
+    SELECT {table_no}, {update}, {moved_base}, {hlc}, {changed} FROM sync_notes_{n} AS s JOIN {table} AS t ON {stays}
+    WHERE {differs};
+    DELETE FROM sync_notes_{n} WHERE {gone}
+    OR rowid IN (SELECT s.rowid FROM sync_notes_{n} AS s JOIN {table} AS t ON {stays} WHERE {differs})
+    OR rowid = (SELECT max(rowid) FROM sync_notes_{n} WHERE n0 IS NOT NULL);"""
 
 VERBS = (
     *("insert", "update", "rekey", "delete", "note_insert", "note_update", "displaced_insert", "displaced_update"),
@@ -101,7 +110,7 @@ class Renderer:
             **self._cascading(),  # fires after the next one, which drops the note of what it logs
             "delete": self._trigger("delete", "AFTER DELETE", self._append(Kind.DELETE, "OLD"), self._forget()),
         }
-        if self._watched():
+        if self._watched() and not self.table.has_mistyped_children:
             texts["update"] = self._trigger("update", "AFTER UPDATE", self._append_update(), when=self._when_changed())
         if self.table.uniques or self.table.cascades_to_itself:
             texts |= self._displacing()
@@ -191,47 +200,63 @@ class Renderer:
         message = literal(f"NULL in the primary key of {self.table.name}: sync needs every row to have a key")
         return REFUSE_NULL.format(message=message, nulls=nulls) if nulls else ""
 
-    # --- keys that SQLite converts ---
+    # --- values that SQLite converts ---
 
     def _keeping(self) -> dict[str, str]:
-        """Note rows before their foreign keys are looked at: in AFTER triggers OLD may have a child's type.
+        """Note rows before their foreign keys are looked at: in AFTER triggers OLD and NEW may have a child's type.
 
-        A row whose key is not what it was, even if only in type, is logged as deleted if the noted row is gone, and as
-        inserted if it is not as it was noted.
+        What became of a noted row is read from the table: it is gone, it has another key, or other values.
         """
         columns = {column.new: f"OLD.{column.sql}" for column in self.table.columns}
-        keep = KEEP.format(
+        after = {f"n{i}": f"NEW.{column.sql}" for i, column in enumerate(self.table.key)}
+        return {
+            "keep_delete": self._trigger("keep_delete", "BEFORE DELETE", self._keep(columns)),
+            "keep_update": self._trigger("keep_update", "BEFORE UPDATE", self._keep(columns | after)),
+            "insert": self._trigger(
+                "insert", "AFTER INSERT", self._refuse_null(), self._append(Kind.INSERT, "NEW"), self._forget("NEW")
+            ),
+            "delete": self._trigger("delete", "AFTER DELETE", self._log_displaced("insert")),
+            "rekey": self._trigger("rekey", "AFTER UPDATE", self._refuse_null(), self._log_kept()),
+        }
+
+    def _keep(self, columns: dict[str, str]) -> str:
+        return KEEP.format(
             n=self.table.number,
             same_key=self._is_noted("OLD"),
             columns=commas(columns),
             values=commas(columns.values()),
         )
-        moved = (self._refuse_null(), self._log_displaced("insert"), self._append_unless_kept())
-        return {
-            "keep_delete": self._trigger("keep_delete", "BEFORE DELETE", keep),
-            "keep_update": self._trigger("keep_update", f"BEFORE UPDATE OF {self._key_names()}", keep),
-            "delete": self._trigger("delete", "AFTER DELETE", self._log_displaced("insert")),
-            "rekey": self._trigger(
-                "rekey", f"AFTER UPDATE OF {self._key_names()}", *moved, when=f"NOT ({self._same_row()})"
-            ),
-        }
 
-    def _append_unless_kept(self) -> str:
-        columns = self.table.columns
-        return APPEND_UNLESS_KEPT.format(
-            n=self.table.number,
-            table_no=self.table.number,
-            kind=int(Kind.INSERT),
-            base=self._base({i: f"NEW.{column.sql}" for i, column in enumerate(self.table.key)}),
+    def _log_kept(self) -> str:
+        table, key = self.table, self.table.key
+        there = " AND ".join(f"t.{c.keyed} = s.n{i}" for i, c in enumerate(key))
+        differ = {
+            c: f"(t.{c.sql} IS NOT s.{c.new} COLLATE BINARY OR typeof(t.{c.sql}) <> typeof(s.{c.new}))"
+            for c in table.columns
+        }
+        changed = {
+            c.new: f"t.{c.sql}" if c.key_place else f"CASE WHEN {differ[c]} THEN t.{c.sql} END" for c in table.columns
+        }
+        changed |= {c.old: f"CASE WHEN {differ[c]} THEN s.{c.new} END" for c in table.columns}
+        return LOG_KEPT.format(
+            n=table.number,
+            table_no=table.number,
+            table=quote(table.name),
+            kind=int(Kind.DELETE),
+            insert=int(Kind.INSERT),
+            update=int(Kind.UPDATE),
             hlc=NEXT_HLC,
-            columns=commas(c.new for c in columns),
-            values=commas(f"t.{c.sql}" for c in columns),
-            table=quote(self.table.name),
-            here=self._is_here(),
-            same=" AND ".join(
-                f"{c.new} IS t.{c.sql} COLLATE BINARY AND typeof({c.new}) = typeof(t.{c.sql})" for c in columns
-            ),
-            same_key=self._is_noted("NEW"),
+            base=self._base({i: f"sync_notes_{table.number}.{c.new}" for i, c in enumerate(key)}),
+            moved_base=self._base({i: f"t.{c.sql}" for i, c in enumerate(key)}),
+            columns=commas(c.new for c in table.columns),
+            moved=commas(f"t.{c.sql}" for c in table.columns),
+            changed_columns=commas(changed),
+            changed=commas(changed.values()),
+            gone=self._gone(),
+            there=there,
+            old_there=" AND ".join(f"u.{c.keyed} = s.{c.new}" for c in key),
+            stays=" AND ".join((there, *(f"t.{c.keyed} = s.{c.new}" for c in key))),
+            differs=" OR ".join(differ.values()),
         )
 
     def _is_noted(self, row: str) -> str:
@@ -306,7 +331,6 @@ class Renderer:
 
     def _log_displaced(self, verb: str) -> str:
         notes = f"sync_notes_{self.table.number}"
-        same = " AND ".join(f"t.{c.keyed} = {notes}.{c.new}" for c in self.table.key)
         return LOG_DISPLACED.format(
             n=self.table.number,
             table_no=self.table.number,
@@ -314,21 +338,29 @@ class Renderer:
             base=self._base({i: f"{notes}.{c.new}" for i, c in enumerate(self.table.key)}),
             hlc=NEXT_HLC,
             columns=commas(c.new for c in self.table.columns),
-            gone=f"NOT EXISTS (SELECT 1 FROM {quote(self.table.name)} AS t WHERE {same}){self._not_itself(verb)}",
+            gone=f"{self._gone()}{self._not_itself(verb)}",
         )
+
+    def _gone(self) -> str:
+        """Render the test whether a noted row is in the table no more."""
+        notes = f"sync_notes_{self.table.number}"
+        same = " AND ".join(f"t.{c.keyed} = {notes}.{c.new}" for c in self.table.key)
+        return f"NOT EXISTS (SELECT 1 FROM {quote(self.table.name)} AS t WHERE {same})"
 
     def _not_itself(self, verb: str) -> str:
         """Leave out the row that an update itself gives another key: the rekey trigger logs that."""
+        if self.table.has_mistyped_children:
+            return " AND n0 IS NULL"
         if verb != "update":
             return ""
         notes = f"sync_notes_{self.table.number}"
         return f" AND NOT ({' AND '.join(f'{notes}.{c.new} = OLD.{c.sql}' for c in self.table.key)})"
 
-    def _forget(self) -> str:
-        """Drop the note of a row that was deleted before our eyes, so that its delete is not logged twice."""
-        if not (self.table.uniques or self.table.cascades_to_itself):
+    def _forget(self, row: str = "OLD") -> str:
+        """Drop the note of a row that was written before our eyes, so that it is not logged twice."""
+        if not self.table.needs_notes:
             return ""
-        return FORGET_NOTE.format(n=self.table.number, same_key=self._is_noted("OLD"))
+        return FORGET_NOTE.format(n=self.table.number, same_key=self._is_noted(row))
 
 
 def _differs(column: Column) -> str:
