@@ -80,7 +80,7 @@ def _run(name: str, scale: Scale) -> list[Figure]:
 
 
 def _machine() -> str:
-    busy = f", a load of {os.getloadavg()[0]:.1f} by other work" if hasattr(os, "getloadavg") else ""
+    busy = f", load average {os.getloadavg()[0]:.0f}" if hasattr(os, "getloadavg") else ""
     return (
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}, "
         f"{os.cpu_count()} cores{busy}"
