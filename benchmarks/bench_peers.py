@@ -23,7 +23,7 @@ HERE = Path(__file__).parent / "peers"
 ORIGINAL, NODE = "SYNC_BENCH_ORIGINAL", "SYNC_BENCH_NODE"
 TIMEOUT_S = 600
 ROUNDS = 3
-PAUSES = 1_000  # rows for a peer that needs a pause after each
+FEW = 1_000  # rows for a peer that needs a pause after each, or a second for them all
 
 Statements = Mapping[str, tuple[str, list[Row]]]
 
@@ -41,16 +41,16 @@ class Missing(Exception):  # noqa: N818 - no error: the peer is skipped with thi
 
 def figures(scale: Scale, folder: Path) -> Iterator[Figure]:
     """Let each peer insert, update and delete rows, export each, and import it elsewhere."""
-    count = scale.rows // 2
+    count = scale.rows // 5
     ours = _rounds(partial(_ours, folder, _statements(count)))
-    yield from _figures(ours, ours, count)
+    yield from _figures(ours, ours, count, count)
     for peer, done in _peers(folder, count):
         try:
             rounds = _rounds(peer)
         except Missing as missing:
             print(f"skipped: {missing}", file=sys.stderr)
             continue
-        yield from _figures(rounds, ours, done)
+        yield from _figures(rounds, ours, done, count)
 
 
 def _statements(count: int) -> Statements:
@@ -67,10 +67,10 @@ def _rounds(peer: Callable[[], Found]) -> list[Found]:
     return [peer() for _ in range(ROUNDS)]
 
 
-def _figures(rounds: list[Found], ours: list[Found], count: int) -> Iterator[Figure]:
+def _figures(rounds: list[Found], ours: list[Found], count: int, most: int) -> Iterator[Figure]:
     [name] = {one.name for one in rounds}
     timings = [one.found for one in rounds]
-    alone = [one.found for one in ours]
+    alone = [{step: value * count / most for step, value in one.found.items()} for one in ours]
     for step in timings[0]:
         verb, what = step.split(": ")
         if what == "plain":
@@ -91,10 +91,11 @@ def _figures(rounds: list[Found], ours: list[Found], count: int) -> Iterator[Fig
 def _peers(folder: Path, count: int) -> Iterator[tuple[Callable[[], Found], int]]:
     """Yield the peers, and on how many rows they work."""
     yield partial(_session, folder, _statements(count)), count
-    yield partial(_original, _written(folder / "few.json", _statements(PAUSES))), PAUSES
-    work = _written(folder / "work.json", _statements(count))
-    for script in ("crsqlite", "sqliteai", "pouchdb"):
-        yield partial(_node, HERE / f"{script}.mjs", work), count
+    few, work = _written(folder / "few.json", _statements(FEW)), _written(folder / "work.json", _statements(count))
+    yield partial(_original, few), FEW
+    yield partial(_node, HERE / "crsqlite.mjs", work), count
+    yield partial(_node, HERE / "sqliteai.mjs", work), count
+    yield partial(_node, HERE / "pouchdb.mjs", few), FEW
 
 
 def _written(path: Path, statements: Statements) -> Path:

@@ -9,7 +9,7 @@ import matplotlib as mpl
 
 mpl.use("svg")
 mpl.rcParams.update(
-    {"svg.hashsalt": "sqlite-sync-core", "svg.fonttype": "none", "font.size": 9, "axes.axisbelow": True}
+    {"svg.hashsalt": "sqlite-sync-core", "svg.fonttype": "path", "font.size": 9, "axes.axisbelow": True}
 )
 
 from matplotlib import pyplot as plt  # noqa: E402 - what draws has to be chosen before
@@ -89,6 +89,6 @@ def _bars(path: Path, series: Mapping[str, list[Figure]], label: str, *, log: bo
 def _finish(path: Path, figure: plt.Figure, axes: Axes) -> None:
     axes.grid(visible=True, color="#dddddd", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
+    figure.legend(loc="outside upper left", ncols=3, fontsize=8, frameon=False)
     figure.savefig(path, metadata={"Date": None, "Creator": None})
     plt.close(figure)

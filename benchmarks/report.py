@@ -181,8 +181,10 @@ def _grid(bench: str, prefix: str) -> Callable[[Runs], str]:
 
 
 def _machine(runs: Runs) -> str:
-    lines = {f"{run.machine}; {run.day}" for run in runs.values()}
-    return "Measured with " + "; and with ".join(sorted(lines)) + ".\n"
+    where: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        where.setdefault(f"{run.machine}, {run.day}", []).append(name)
+    return "".join(f"- {', '.join(names)}: {machine}\n" for machine, names in where.items())
 
 
 TABLES: Mapping[str, Callable[[Runs], str]] = {

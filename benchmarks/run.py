@@ -54,10 +54,11 @@ def main() -> int:
     found = list[Figure]()
     start = time.monotonic()
     for name in chosen.bench or BENCHES:
+        machine = _machine()
         figures = _run(name, scale)
         found += figures
         if chosen.record:
-            record.keep(name, figures, _machine())
+            record.keep(name, figures, machine)
     print(measure.table(found))
     missed = [figure.scenario for figure in found if figure.is_missed]
     print(
@@ -79,9 +80,10 @@ def _run(name: str, scale: Scale) -> list[Figure]:
 
 
 def _machine() -> str:
+    busy = f", load average {os.getloadavg()[0]:.0f}" if hasattr(os, "getloadavg") else ""
     return (
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}, "
-        f"{os.cpu_count()} cores"
+        f"{os.cpu_count()} cores{busy}"
     )
 
 
