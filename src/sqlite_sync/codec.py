@@ -55,11 +55,6 @@ def unpack_image(packed: bytes) -> dict[int, Value]:
     return image
 
 
-def blob(stored: bytes) -> bytearray:
-    """Make of bytes what sqlite3 binds at once: for `bytes` it looks for an adapter, which takes longer than the row."""
-    return bytearray(stored)
-
-
 def same(left: Value, right: Value) -> bool:
     """Tell whether two values are equal in type and value, as 1 and 1.0 are not."""
     return type(left) is type(right) and left == right

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlite_sync import catalog, log, versions
-from sqlite_sync.codec import Row, Value, blob, pack_image, same, unpack_image
+from sqlite_sync.codec import Row, Value, pack_image, same, unpack_image
 from sqlite_sync.database import Database
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, seq_of
@@ -86,7 +86,7 @@ def store(database: Database, table: Table, forks: Sequence[Fork]) -> list[Opene
             op_ids = id_of(shown), id_of(other)
             pair = conflict_id(*op_ids)
             kind, differing = conflict_kind(shown, other, verdict.images), _differing(table, verdict, other)
-            records.append((blob(pair), fork.number, kind, shown.dot, other.dot, " ".join(map(str, differing))))
+            records.append((pair, fork.number, kind, shown.dot, other.dot, " ".join(map(str, differing))))
             images.append((pair, _versions(table, verdict, other)))
             if pair not in before:
                 opened.append(Opened(pair, kind, shown, other, op_ids, differing))
@@ -185,9 +185,9 @@ def _differing(table: Table, verdict: Verdict, other: RowOperation) -> list[int]
     return [column.position for column, one, another in values if one is not another and not same(one, another)]
 
 
-def pack_base(positions: Sequence[int], image: Image) -> bytearray | None:
+def pack_base(positions: Sequence[int], image: Image) -> bytes | None:
     """Encode the base image of a fork, whose values have these positions in the log."""
-    return None if image is None else blob(pack_image(dict(zip(positions, image, strict=True))))
+    return None if image is None else pack_image(dict(zip(positions, image, strict=True)))
 
 
 def unpack_base(table: Table, packed: bytes | None) -> Image:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from sqlite_sync.codec import RawText, Row, blob
+from sqlite_sync.codec import RawText, Row
 from sqlite_sync.database import Database
 from sqlite_sync.operation import ORDINAL_SHIFT
 from sqlite_sync.tables import Column, Table, commas, fold, insert_rows, quote
@@ -82,7 +82,7 @@ def put(database: Database, table: Table, found: Iterable[tuple[bytes, Sequence[
             named = zip(VERSIONS, (base, local, remote), strict=True)
             single += [(conflict_id, version, *image) for version, image in named if image is not None]
         else:
-            whole.append((blob(conflict_id), *base, *local, *remote))
+            whole.append((conflict_id, *base, *local, *remote))
     insert_rows(database, into, single)
     # FAIL: for ABORT, SQLite would note what each statement of several rows changes; all is undone anyhow
     database.executemany(f"INSERT OR FAIL INTO {into} VALUES {_all_versions(len(table.columns))}", whole)
