@@ -1300,6 +1300,34 @@ def test_the_local_word_on_a_parked_row_says_that_it_deleted_it(parked: Path) ->
     assert rows(parked, "SELECT id FROM users") == [("bob",)]
 
 
+def test_an_import_that_parks_ones_own_row_says_so(tmp_path: Path) -> None:
+    """It is shown by no table: `now shows the other device's version` would be wrong."""
+    a, b = tmp_path / "a.db", tmp_path / "b.db"
+    for path in (a, b):
+        sql(path, "CREATE TABLE users (id TEXT PRIMARY KEY, mail TEXT UNIQUE)")
+        run("init", path)
+        run("enable", path, "users")
+    sql(a, "INSERT INTO users VALUES ('ann', 'same@example.org')")
+    sql(b, "INSERT INTO users VALUES ('bob', 'same@example.org')")
+    run("bundle", b, "--everything", "-o", tmp_path / "b.bundle")
+    assert "users id=ann: your version would be parked" in run("import", a, "--dry-run", tmp_path / "b.bundle").stdout
+    assert "users id=ann: your version is parked, and in no table" in run("import", a, tmp_path / "b.bundle").stdout
+
+
+def test_letting_a_parked_row_stand_says_what_went_for_it(parked: Path) -> None:
+    conflict = run_json("conflicts", parked)["conflicts"][0]["conflict_id"]
+    text = run("resolve", parked, conflict, "remote").stdout
+    assert "users id=ann is in its table, and the row in its way is deleted" in text
+
+
+def test_the_walk_lets_a_parked_row_stand(parked: Path) -> None:
+    assert "closed: users id=ann is in its table" in run("resolve", parked, typed_in="r\n").stdout
+
+
+def test_a_choice_without_a_conflict_asks_for_it(parked: Path) -> None:
+    assert "name the conflict first" in run("resolve", parked, "local", code=2).stderr
+
+
 def test_a_row_that_a_check_parks_is_shown_alone(tmp_path: Path) -> None:
     a, b = tmp_path / "a.db", tmp_path / "b.db"
     for path, column in ((a, "n"), (b, "n CHECK (n < 5)")):

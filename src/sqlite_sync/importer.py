@@ -302,7 +302,7 @@ def _result(database: Database, header: Header, done: _Done) -> ImportResult:
     found, plans = done.found, done.plans
     new = sum(device.new_count for device in found)
     pairs = [pair for one in plans for pair in one.opened]
-    dots = sorted({dot for _, *both in pairs for dot in both})
+    dots = sorted({dot for _, local, remote in pairs for dot in (local, remote)})
     ranges = [device.new for device in found if device.new_count]
     in_conflict = sum(bisect_right(dots, high) - bisect_left(dots, low) for low, high in ranges)
     opened = [one for plan in sorted(plans, key=lambda plan: fold(plan.table.name)) for one in plan.conflicts]

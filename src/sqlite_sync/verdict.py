@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import compress, pairwise
+from operator import is_not
 from typing import NamedTuple
 
 from sqlite_sync.codec import Row, Value, same
@@ -187,8 +188,8 @@ def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
 def _with(image: Row, values: Row, op: RowOperation, key: Collection[int]) -> Row:
     """Replace the columns of an image that an update changed."""
     found = list(image)
-    for i, (_, new, old) in enumerate(zip(image, op.values, op.old, strict=False)):
-        if new is not old and is_changed(op, i, key):
+    for i in compress(range(len(image)), map(is_not, op.values, op.old)):  # most columns have NULL twice
+        if is_changed(op, i, key):
             found[i] = values[i]
     return tuple(found)
 
