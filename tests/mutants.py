@@ -116,7 +116,7 @@ MUTANTS = (
     Mutant("conflicts: an edit supersedes whatever its device knew", "verdict.py", "    if op.base is None:\n        return knows(op, head)\n    return head.dot == op.base or _continues(op, head)", "    return knows(op, head)", EXAMPLES),
     Mutant("conflicts: a base is believed", "verdict.py", "op.base is None or op.base in seen else op._replace(base=None)", "True else op", (*EXAMPLES, *BUNDLE)),
     Mutant("conflicts: what a delete says stood there is believed", "verdict.py", "            return Told(op.values)\n", "            return op.values\n", FOUND),
-    Mutant("conflicts: equal outcomes conflict", "verdict.py", "    return all(map(same, left, right))", "    return False", EXAMPLES),
+    Mutant("conflicts: equal outcomes conflict", "verdict.py", "    return left == right and all(map(same, left, right))", "    return False", EXAMPLES),
     Mutant("conflicts: two devices' equal bases are one", "verdict.py", "op.base == earlier.base and ordinal_of(op.dot) == ordinal_of(earlier.dot)", "op.base == earlier.base", (*EXAMPLES, *CONVERGENCE)),
     Mutant("conflicts: of two rows with one UNIQUE value the earlier stands", "parking.py", "        if last.order > row.order:", "        if last.order < row.order:", CONSTRAINTS),
     Mutant("conflicts: a parked row is not tried again", "parking.py", "        if row is not None:", "        if False:", CONSTRAINTS),
@@ -134,7 +134,7 @@ MUTANTS = (
     Mutant("reconcile: broken capture is not seen", "settler.py", "if capture.problem(database, table)]", "if False]", RECONCILE),
     Mutant("reconcile: lost laws stay lost", "settler.py", "    database.enact()\n", "", RECONCILE),
     # --- renew, folder
-    Mutant("renew: times begin before the former device's", "devices.py", 'hlc_floor = max(hlc_floor, ?)",\n        (agreed, floor),', 'hlc_floor = max(hlc_floor, ? - ?)",\n        (agreed, floor, floor),', PROMISES),
+    Mutant("renew: times begin before the former device's", "devices.py", 'hlc_floor = max(hlc_floor, ?2)",\n        (agreed, floor),', 'hlc_floor = max(hlc_floor, ?2 - ?2)",\n        (agreed, floor),', PROMISES),
     Mutant("renew: bases keep their numbers", "devices.py", "        database.execute(f\"UPDATE main.sync_operations SET {moved('base')} WHERE base > 0\")\n", "", PROMISES),
     Mutant("renew: the new device does not know the former", "devices.py", "    database.executemany(insert, [(0, ordinal, 1, agreed)] if agreed else [])\n", "", PROMISES),
     Mutant("renew: conflicts keep their ids", "devices.py", "    _rename_conflicts(database)\n    return new", "    return new", PROMISES),

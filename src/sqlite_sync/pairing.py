@@ -93,16 +93,14 @@ def _paired(database: Database, entry: Entry, table: Table, same: Same) -> Itera
 
 
 def _pair_by_key(database: Database, table: Table) -> None:
-    """Pair each row with the one that has its number where it was born, if that is one row."""
-    [key] = table.key
+    """Give each held row the number that it has where it was born, if it alone has it; a row here may have it too."""
     numbering = births.load(database, table.number)
     held = [number for (number,) in database.execute(f"SELECT k0 FROM temp.sync_replay_{table.number}").fetchall()]
     born = [(number, birth[1]) for number in held if (birth := numbering.birth(number)) is not None]
     database.execute("CREATE TEMP TABLE sync_candidates (held INTEGER, here INTEGER)")
     database.executemany("INSERT INTO temp.sync_candidates VALUES (?, ?)", born)
     database.execute(
-        f"INSERT INTO temp.sync_pairs SELECT max(c.held), c.here FROM temp.sync_candidates AS c JOIN {table.sql} AS t "
-        f"ON t.{key.sql} = c.here GROUP BY c.here HAVING count(*) = 1"
+        "INSERT INTO temp.sync_pairs SELECT max(held), here FROM temp.sync_candidates GROUP BY here HAVING count(*) = 1"
     )
     database.execute("DROP TABLE temp.sync_candidates")
 
