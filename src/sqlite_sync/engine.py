@@ -32,6 +32,7 @@ from sqlite_sync import (
     parking,
     reconciler,
     resolver,
+    reuse,
     settler,
     status,
     transcoder,
@@ -234,6 +235,7 @@ class SyncEngine:
     def reconcile(self, name: str | None = None) -> int:
         """Log what one table, or each, holds beyond its log; return how many operations that took."""
         with self._changing():
+            reuse.look(self._database)
             written = sum(
                 reconciler.reconcile(self._database, catalog.shape(self._database, entry))
                 for entry in reconciler.named(self._database, name)

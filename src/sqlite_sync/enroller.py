@@ -17,6 +17,7 @@ from sqlite_sync import (
     pairing,
     reconciler,
     renumbering,
+    reuse,
     settler,
     tables,
     triggers,
@@ -43,6 +44,7 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
     entry = catalog.entry(database, found)
     if entry is None or entry.is_enabled:
         return 0
+    reuse.look(database)  # while what was written last is of no fork yet
     _require_not_renamed(database, table)
     reconciler.require_keys(database, table)
     is_known = catalog.was_enabled(database, table.number)
@@ -73,6 +75,7 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
 
 def _mend_references(database: Database, table: Table) -> None:
     """Log which rows other tables refer to by number, where held rows gave way: those that stand in the table now."""
+    settler.settle(database, is_changed=True)  # what the constraints say of own operations is known then
     for entry in {entry.number: entry for entry, _ in renumbering.referring(database, table)}.values():
         if entry.number != table.number:
             reconciler.reconcile(database, catalog.shape(database, entry))
