@@ -541,7 +541,7 @@ class Run:
         self._prepare(engine.connection)
         engine.initialize()
         for table in self._case.schema if is_enabled else ():
-            engine.enable_sync_for_table(table.name)
+            engine.enable_sync_for_table(table.name, keys="natural")
         return engine
 
     def _put_inert_triggers(self) -> None:
@@ -606,7 +606,7 @@ class Run:
             self._is_late = False
             for table in self._case.schema:
                 self._delete_null_keys(table)
-                assert one.enable_sync_for_table(table.name) == len(content(self.plain, table))
+                assert one.enable_sync_for_table(table.name, keys="natural") == len(content(self.plain, table))
             self._put_inert_triggers()
         self.sync(one, other)
 

@@ -31,9 +31,14 @@ def create(database: Database, number: int) -> None:
 
 def load(database: Database, number: int) -> Numbering:
     """Read which births the numbers of a table stand for."""
-    top: int = database.one("SELECT top FROM main.sync_tables WHERE table_no = ?", (number,))
     rows = database.execute(f"SELECT low, high, ordinal, birth FROM main.sync_births_{number}")
-    return Numbering((Run(*row) for row in rows.fetchall()), top)
+    return Numbering((Run(*row) for row in rows.fetchall()), top(database, number))
+
+
+def top(database: Database, number: int) -> int:
+    """Return the greatest number that a table ever used, as far as was noted."""
+    greatest: int = database.one("SELECT top FROM main.sync_tables WHERE table_no = ?", (number,))
+    return greatest
 
 
 def store(database: Database, number: int, before: Numbering, after: Numbering) -> None:

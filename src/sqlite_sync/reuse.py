@@ -15,7 +15,7 @@ from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database
 from sqlite_sync.numbering import GREATEST, Birth, Numbering
 from sqlite_sync.operation import Kind
-from sqlite_sync.tables import Table, quote
+from sqlite_sync.tables import Table, commas, quote
 
 _GONE = (Kind.DELETE, Kind.RESOLVE_DELETE)
 
@@ -90,13 +90,19 @@ def look(database: Database) -> None:
 def _look_at_references(database: Database, mapped: Container[int], named: int) -> None:
     """Note numbers that own operations refer to as used: also one that no row has is this device's own."""
     for entry in catalog.entries(database):
-        for position, numbered in entry.numbers.items():
-            if numbered in mapped and (numbered != entry.number or entry.columns[position] != entry.key[0]):
-                written = (
-                    f"SELECT v{position} AS number FROM main.sync_operations WHERE op > {named} "
-                    f"AND table_no = {entry.number} AND typeof(v{position}) = 'integer'"
-                )
-                births.raise_top(database, numbered, births.greatest_used(database, written))
+        referring = [
+            (f"v{position}", numbered)
+            for position, numbered in entry.numbers.items()
+            if numbered in mapped and (numbered != entry.number or entry.columns[position] != entry.key[0])
+        ]
+        if referring:
+            greatest = commas(f"max(iif(typeof({v}) = 'integer' AND {v} < {GREATEST}, {v}, 0))" for v, _ in referring)
+            beyond = " OR ".join(f"{v} > {births.top(database, numbered)}" for v, numbered in referring)
+            written = f"FROM main.sync_operations WHERE op > {named} AND table_no = {entry.number} AND ({beyond})"
+            for (_, numbered), used in zip(
+                referring, database.execute(f"SELECT {greatest} {written}").fetchone(), strict=True
+            ):
+                births.raise_top(database, numbered, used or 0)
 
 
 def _named(database: Database) -> int:

@@ -83,7 +83,7 @@ def build(place: Path, journal: str, rows: int = 12) -> None:
         device.connection.execute(f"PRAGMA journal_mode = {journal}")
         device.connection.executescript(SCHEMA)
         for table in TABLES:
-            device.enable_sync_for_table(table)
+            device.enable_sync_for_table(table, keys="natural")
     for i in range(rows):
         write(author, f"INSERT INTO todos VALUES ('a{i:03}', '{'x' * 150}', 0, 'tag {i}')")
         write(author, f"INSERT INTO items VALUES ({i}, 'a{i:03}', {i})")
@@ -212,7 +212,7 @@ VERBS: dict[str, Verb] = {
     "import into broken capture": Verb(lambda device, place: device.import_bundle(place / "in.bundle"), "broken.db"),
     "resolve": Verb(_resolve),
     "reconcile": Verb(lambda device, _: device.reconcile(), "broken.db"),
-    "enable": Verb(lambda device, _: device.enable_sync_for_table("more")),
+    "enable": Verb(lambda device, _: device.enable_sync_for_table("more", keys="natural")),
     "disable": Verb(_disable),
     "renew": Verb(lambda device, _: device.renew_device()),
     "folder": Verb(_visit),
@@ -283,7 +283,7 @@ def require_next_sync(device: SyncEngine, bundle: Path) -> None:
     place = bundle.parent
     device.import_bundle(bundle)
     for table in TABLES:
-        device.enable_sync_for_table(table)
+        device.enable_sync_for_table(table, keys="natural")
     onward = device.generate_bundle(None, place / "onward.bundle")
     assert onward is not None
     (place / "third.db").unlink(missing_ok=True)
@@ -292,7 +292,7 @@ def require_next_sync(device: SyncEngine, bundle: Path) -> None:
         if _has_colour(device):
             third.connection.execute(COLOUR)
         for table in TABLES:
-            third.enable_sync_for_table(table)
+            third.enable_sync_for_table(table, keys="natural")
         third.import_bundle(onward)
         for table in TABLES:
             same = f"SELECT * FROM {table} ORDER BY 1"
