@@ -405,7 +405,7 @@ def do_something_rare(engine: SyncEngine, chance: random.Random, folder: Path) -
             engine.renew_device()
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("SQLITE_SYNC_EXAMPLES", "20")) // 4))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("SQLITE_SYNC_EXAMPLES", "12")) // 4))
 def test_whatever_is_done_with_numbers_all_devices_agree_up_to_them(
     mapped: MakeEngine, tmp_path: Path, seed: int
 ) -> None:
