@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -88,15 +89,22 @@ Play = Callable[[Fitting, Start, Sequence[Step], Counter[str]], None]
 starts = st.builds(Start, st.integers(2, 4), st.integers(0, 7), st.integers(0, 3))
 
 
-def play(fitting: Fitting, start: Start, history: Sequence[Step], tried: Counter[str]) -> None:
-    """Let a history happen, check each step, let all meet in the end, and compare them."""
+@contextmanager
+def told(fitting: Fitting, tried: Counter[str]) -> Iterator[Fleet]:
+    """Give a fleet for one history; if it fails, the script that repeats it is added to the error."""
     with Fleet(fitting, tried) as fleet:
-        tried["histories"] += 1
         try:
-            _play(fleet, start, history)
+            yield fleet
         except Exception as error:
             error.add_note(fleet.transcript.render(f"{type(error).__name__}: {error}", len(fleet.devices)))
             raise
+
+
+def play(fitting: Fitting, start: Start, history: Sequence[Step], tried: Counter[str]) -> None:
+    """Let a history happen, check each step, let all meet in the end, and compare them."""
+    tried["histories"] += 1
+    with told(fitting, tried) as fleet:
+        _play(fleet, start, history)
 
 
 def _play(fleet: Fleet, start: Start, history: Sequence[Step]) -> None:

@@ -15,13 +15,12 @@ from sqlite_sync import ConflictError, ConstraintError, SyncEngine
 from verification import deeds
 from verification.fitting import Fitting
 from verification.fleet import Device, Fleet
-from verification.machine import Start, Step
+from verification.machine import Start, Step, told
 from verification.naming import exact, texts
 from verification.search import require
 from verification.subject import quote
 
-WRITE, SEND, RESOLVE, LOOK = range(4)
-KINDS = (*[WRITE] * 10, *[SEND] * 6, *[RESOLVE] * 2, LOOK)
+KINDS = (*["write"] * 10, *["send"] * 6, *["resolve"] * 2, "look")
 ROUNDS = 3
 
 Numbers = Mapping[str, Mapping[str, str]]  # by table: the columns that number rows, and of which table
@@ -29,13 +28,9 @@ Numbers = Mapping[str, Mapping[str, str]]  # by table: the columns that number r
 
 def play(fitting: Fitting, start: Start, history: Sequence[Step], tried: Counter[str]) -> None:
     """Let a history happen, let all meet in the end, and compare them."""
-    with Fleet(fitting, tried) as fleet:
-        tried["histories with numbers"] += 1
-        try:
-            _play(fleet, start, history)
-        except Exception as error:
-            error.add_note(fleet.transcript.render(f"{type(error).__name__}: {error}", len(fleet.devices)))
-            raise
+    tried["histories with numbers"] += 1
+    with told(fitting, tried) as fleet:
+        _play(fleet, start, history)
 
 
 def _play(fleet: Fleet, start: Start, history: Sequence[Step]) -> None:
@@ -48,7 +43,7 @@ def _play(fleet: Fleet, start: Start, history: Sequence[Step]) -> None:
         fleet.ticks += 1
         fleet.tried["steps with numbers"] += 1
         fleet.transcript.say(f"step {place + 1}")
-        _act(fleet, fleet.at(step.device), KINDS[step.kind % len(KINDS)], Random(step.chance))  # noqa: S311  # repeatable
+        _act(fleet, fleet.at(step.device), step.kind, Random(step.chance))  # noqa: S311  # repeatable
     fleet.transcript.say("in the end all meet")
     for _ in range(ROUNDS):
         for source in fleet.devices:
@@ -58,15 +53,15 @@ def _play(fleet: Fleet, start: Start, history: Sequence[Step]) -> None:
 
 
 def _act(fleet: Fleet, device: Device, kind: int, chance: Random) -> None:
-    match kind:
-        case 0:
+    match KINDS[kind % len(KINDS)]:
+        case "write":
             statements = deeds.Writer(fleet.fitting, device.content(), chance).script()
             with device.program(is_outside=chance.random() < 0.5) as connection:  # noqa: PLR2004
                 deeds.run(fleet, connection, statements)
             fleet.transcript.sql(device.number, statements, is_enforcing=device.is_enforcing)
-        case 1:
+        case "send":
             _send(fleet, device, fleet.at(chance.randrange(len(fleet.devices))))
-        case 2:
+        case "resolve":
             _resolve(fleet, device, chance)
         case _:
             device.engine.get_unresolved_conflicts()
