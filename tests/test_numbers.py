@@ -141,6 +141,23 @@ def test_a_deleted_row_that_another_device_edits_comes_back_beside_the_one_that_
     assert [conflict.kind for conflict in a.get_unresolved_conflicts()] == ["update/delete"]
 
 
+@pytest.mark.parametrize("counting", ["", "AUTOINCREMENT"])
+def test_the_number_of_a_row_that_was_gone_before_it_arrived_is_no_row_of_both(
+    mapped: MakeEngine, counting: str
+) -> None:
+    schema = f"CREATE TABLE todos (id INTEGER PRIMARY KEY {counting}, title TEXT)"
+    a, b, c = (mapped(name, schema) for name in "abc")
+    add(a, "one", "two", "three")
+    a.connection.execute("DELETE FROM todos WHERE id > 1")
+    exchange(a, b, c)
+    for engine in (b, c):
+        add(engine, f"on {engine.path.stem}")
+    exchange(a, b, c)
+    for engine in (a, b, c):
+        assert {title for _, title in titles(engine)} == {"one", "on b", "on c"}
+        assert engine.get_unresolved_conflicts() == []
+
+
 def test_a_row_that_is_put_back_is_the_same_row(mapped: MakeEngine) -> None:
     a, b = mapped("a", TODOS), mapped("b", TODOS)
     add(a, "one", "two", "three")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from conftest import MakeEngine, exchange, rows, send
 from sqlite_sync import SyncEngine, tables
-from sqlite_sync.tables import Table
+from sqlite_sync.tables import Table, counts_up
 
 DECLARED = [
     "", "INTEGER", "INT", "TINYINT", "UNSIGNED BIG INT", "CHARINT", "TEXT", "CHARACTER(20)", "VARCHAR(9)", "NVARCHAR(100)", "CLOB", "BLOB",
@@ -315,3 +315,21 @@ def test_the_settings_of_the_file_stay_as_they_were(make: MakeEngine) -> None:
     engine.disable_sync_for_table("t")
 
     assert [engine.connection.execute(f"PRAGMA {pragma}").fetchone() for pragma in pragmas] == before
+
+
+@pytest.mark.parametrize(
+    ("schema", "counts"),
+    [
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, x)", True),
+        ("CREATE TABLE t (id integer primary key asc autoincrement)", True),
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY, \"AUTOINCREMENT\" DEFAULT 'AUTOINCREMENT') -- AUTOINCREMENT", False),
+        ("CREATE TABLE t (id INTEGER PRIMARY KEY /* not\nAUTOINCREMENT */, [AUTOINCREMENT])", False),
+    ],
+)
+def test_whether_a_key_counts_up(make: MakeEngine, schema: str, *, counts: bool) -> None:
+    engine = make("a", schema, ())
+    assert counts_up(engine._database, "t") == counts
+    assert (
+        bool(engine.connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'").fetchone())
+        == counts
+    )

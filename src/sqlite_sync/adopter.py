@@ -1,4 +1,4 @@
-"""Take tables into sync whose rows another file had as well before both met (SPEC.md, section 6.2)."""
+"""Take tables into sync whose rows another file had as well before both met (SPEC.md, section 6.4)."""
 
 from __future__ import annotations
 

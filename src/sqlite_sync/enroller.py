@@ -65,6 +65,8 @@ def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
         catalog.note_columns(database, table)
         brought = baselines.take(database, table, pairing.find(database, entry, table, wish.same))
     applier.apply_held(database, table)
+    if entry.is_mapped:
+        renumbering.count_on(database, table)
     capture.install(database, table)
     if is_known:
         reconciler.judge_forks(database, table.name)

@@ -19,6 +19,7 @@ from sqlite_sync import (
     devices,
     log,
     peers,
+    renumbering,
     settler,
     transcoder,
 )
@@ -192,6 +193,10 @@ def _import(database: Database, path: Path, header: Header, request: Request) ->
         most_rows=MOST_ROWS if request.dry_run else 0,
     )
     plans = applier.apply(database, applied, todo)
+    mapped = catalog.mapped(database)
+    for table in applied:
+        if table.number in mapped:
+            renumbering.count_on(database, table)
     request.progress(Progress("apply", total, total))
     held_count = _hold(database, held, todo)
     _note(database, header, found, request.now_ms)

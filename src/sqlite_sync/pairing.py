@@ -1,4 +1,4 @@
-"""Which rows of two files that both had rows before they met are the same, as the user says (SPEC.md, section 6.2).
+"""Which rows of two files that both had rows before they met are the same, as the user says (SPEC.md, section 6.4).
 
 A row that stands in a table being enabled is paired with a held one: then both have one birth. Each row at most once.
 """

@@ -13,7 +13,7 @@ from sqlite_sync.catalog import Entry
 from sqlite_sync.codec import pack_image, unpack_image
 from sqlite_sync.database import Database
 from sqlite_sync.numbering import Numbering
-from sqlite_sync.tables import Table, commas, fold, literal, quote
+from sqlite_sync.tables import Table, commas, counts_up, fold, literal, quote
 
 NOTHING: Mapping[int, int] = {}
 EVERY = 1 << 62  # beyond every dot number
@@ -119,6 +119,19 @@ def _unknown(database: Database, table: Table) -> set[int]:
     )
     rows = database.execute(f"SELECT {key.sql} FROM {table.sql} WHERE {key.sql} NOT IN ({known})").fetchall()
     return {number for (number,) in rows}
+
+
+def count_on(database: Database, table: Table) -> None:
+    """Let an AUTOINCREMENT go on behind the numbers of other devices' rows: also of those that never stood here."""
+    if not counts_up(database, table.name):
+        return
+    greatest = database.one(f"SELECT max(high) FROM main.sync_births_{table.number} WHERE high > 0")
+    database.execute("UPDATE main.sqlite_sequence SET seq = ?1 WHERE name = ?2 AND seq < ?1", (greatest, table.name))
+    database.execute(
+        "INSERT INTO main.sqlite_sequence (name, seq) SELECT ?2, ?1 WHERE ?1 IS NOT NULL "
+        "AND NOT EXISTS (SELECT 1 FROM main.sqlite_sequence WHERE name = ?2)",
+        (greatest, table.name),
+    )
 
 
 def note_top(database: Database, number: int, name: str) -> None:

@@ -15,7 +15,7 @@ from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database
 from sqlite_sync.numbering import GREATEST, Birth, Numbering
 from sqlite_sync.operation import Kind
-from sqlite_sync.tables import Table, commas, quote
+from sqlite_sync.tables import Table, commas, counts_up, quote
 
 _GONE = (Kind.DELETE, Kind.RESOLVE_DELETE)
 
@@ -135,17 +135,10 @@ def _look(database: Database, table: Table, named: int, numbering: Numbering) ->
     births.raise_top(database, table.number, greatest)
     deleted = f"SELECT o.{key.new} {fresh} AND o.kind = {Kind.DELETE:d}"
     again = f"SELECT EXISTS (SELECT 1 {inserted} AND o.{key.new} IN ({deleted}))"
-    if (least <= numbering.top or database.one(again)) and not _counts_up(database, table):
+    if least <= numbering.top or database.one(again):
         found = _reborn(database, table, named, numbering)
         if found:
             _rename(database, table, found)
-
-
-def _counts_up(database: Database, table: Table) -> bool:
-    """Tell whether a table is AUTOINCREMENT: its counter never takes a number twice."""
-    has_counters = database.one("SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = 'sqlite_sequence')")
-    text: str = database.one("SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?", (table.name,))
-    return bool(has_counters) and "AUTOINCREMENT" in text.upper()
 
 
 def _reborn(database: Database, table: Table, named: int, numbering: Numbering) -> list[Change]:
@@ -166,6 +159,8 @@ def _reborn(database: Database, table: Table, named: int, numbering: Numbering) 
     before |= past
     used |= past.keys()
     kept_free = {number for number in doubtful if number not in past and numbering.is_in_a_run(number)}
+    if counts_up(database, table.name):  # whoever inserts such a number says that it is that row
+        used = set()
     return list(reborn(changes, before, Used(used, kept_free), _greatest_other(database, table, first)))
 
 
@@ -215,6 +210,7 @@ def _rename(database: Database, table: Table, found: list[Change]) -> None:
         named[change.number] = (0, fresh)
     renumbering.renumber(database, table.number, moves)
     births.store(database, table.number, before, before.renamed((), named))
+    renumbering.count_on(database, table)
     for entry in _referring(database, table, {change.number for change in found}):
         reconciler.reconcile(database, catalog.shape(database, entry))
 

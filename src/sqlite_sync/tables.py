@@ -18,6 +18,8 @@ _LITERAL = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _NAME = re.compile(r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])|([^\W\d][\w$]*)""")
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+_COUNTED = re.compile(r"\bAUTOINCREMENT\b", re.IGNORECASE)  # a reserved word, so no name where it is not quoted
 _KEY_COLLATION = re.compile(r"PRIMARY\s+KEY\s*\([^)]*COLLATE", re.IGNORECASE)  # without it, SQLite takes the column's
 _NO_ACTION = ("NO ACTION", "RESTRICT")
 _WORDS = {"NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"}
@@ -129,6 +131,12 @@ def logged(column: Column, row: str = "o") -> str:
 
 def _stored_fill(column: Column) -> str:
     return f"CAST({column.fill} AS {column.affinity})" if column.affinity in ("TEXT", "REAL") else str(column.fill)
+
+
+def counts_up(database: Database, name: str) -> bool:
+    """Tell whether a table is AUTOINCREMENT: its counter never gives a number twice."""
+    text: str = database.one("SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    return bool(_COUNTED.search(_QUOTED.sub(" ", text)))
 
 
 def quote(name: str) -> str:
