@@ -608,6 +608,43 @@ def test_nobodys_rows_are_taken_twice_unasked(make: MakeEngine, tmp_path: Path) 
     assert people(c) == people(a)
 
 
+def test_two_files_that_had_rows_are_put_together_over_a_folder(make: MakeEngine, tmp_path: Path) -> None:
+    """Both wrote their bundles before anybody was asked; what others refuse is written anew by the one who decided."""
+    (folder := tmp_path / "folder").mkdir()
+    a, b = two_offices(make)
+    for table in PEOPLE:
+        b.enable_sync_for_table(table)
+    assert [len(engine.sync_folder(folder).refused) for engine in (a, b, a)] == [0, 1, 1]
+    b.adopt({"people": "distinct", "letters": "distinct"})
+    results = [engine.sync_folder(folder) for engine in (b, a, b, a)]
+    assert [(one.refused, one.waiting) for one in results] == [((), ())] * 4
+    assert people(a) == people(b)
+    assert len(people(a)) == 7
+
+
+def test_a_file_begins_anew_in_a_folder_to_be_put_together(make: MakeEngine, tmp_path: Path) -> None:
+    """The bundle of its former id stays refused until somebody deletes it, and keeps nothing back."""
+    (folder := tmp_path / "folder").mkdir()
+    a, b = two_offices(make)
+    for table in PEOPLE:
+        b.enable_sync_for_table(table)
+    for engine in (a, b):
+        engine.sync_folder(folder)
+    former = folder / b.device_id.hex()
+    b.uninstall()
+    b.initialize()
+    b.sync_folder(folder)
+    b.adopt({"people": ("mail",), "letters": "distinct"})
+    for engine in (b, a, b, a):
+        result = engine.sync_folder(folder)
+        assert not result.waiting
+        assert {note.path.parent for note in result.refused} == {former}
+    assert people(a) == people(b)
+    assert letters(a) == letters(b)
+    assert len(people(a)) == 5
+    assert [one.kind for one in a.get_unresolved_conflicts()] == ["insert/insert"]
+
+
 def test_what_cannot_be_adopted_is_said(make: MakeEngine) -> None:
     a, b = two_offices(make)
     with pytest.raises(TableError, match="nothing has arrived for people: import"):

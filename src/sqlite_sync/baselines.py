@@ -114,9 +114,20 @@ def _require_related(database: Database, entry: Entry, ordinal: int) -> None:
             f"{name} has rows of its own, and rows of another file have arrived for it: nobody has said which of them "
             f'are the same. Say it: adopt({{"{name}": "key"}}) if rows with the same number are, '
             f'adopt({{"{name}": ("column", ...)}}) if rows with equal values are, adopt({{"{name}": "distinct"}}) '
-            f"if none are (sqlite-sync adopt DB {name}=...)"
+            f"if none are (sqlite-sync adopt DB {name}=... --apply)"
         )
         raise TableError(msg)
+
+
+def is_unrelated(database: Database, carried: Collection[bytes], reached: Collection[bytes]) -> bool:
+    """Tell whether a bundle brings, for a mapped table, one baseline that is known here, and its author lacked another.
+
+    It is given by the ids of the devices of which it carries the beginning, and of all that its author knew.
+    """
+    ids = log.device_ids(database)
+    mapped = set(catalog.mapped(database))
+    known = [{ids[one] for one in ordinals} for table, ordinals in _of_tables(database).items() if table in mapped]
+    return any(each & {*carried} and each - {*reached} for each in known)
 
 
 def unrelated(database: Database, arrived: Collection[int], known_there: Collection[int]) -> list[str]:

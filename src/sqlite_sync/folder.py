@@ -5,12 +5,12 @@ Each device writes only into its own subfolder, so no two ever write the same fi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlite_sync import bundle, bundle_reader, devices, exporter, importer, log, peers
+from sqlite_sync import baselines, bundle, bundle_reader, devices, exporter, importer, log, peers
 from sqlite_sync.bundle import Header
 from sqlite_sync.clock import VectorClock
 from sqlite_sync.database import Database, new_uuid
@@ -154,11 +154,12 @@ def _write(database: Database, seen: _Visit, now_ms: int) -> Path | None:
             announced = announced.merge(_to(header))
     others = [_acknowledged(database, member) for member in seen.members - {seen.own}]
     others = others or [VectorClock()]  # alone in the folder: lay everything out for whoever comes first
-    since = _least(clock, [_reach(known, seen.headers.values()) for known in others])
+    usable = [header for header in seen.headers.values() if not _is_unrelated(database, header)]
+    since = _least(clock, [_reach(known, usable) for known in others])
     if since == clock and announced == clock and any(h.source_device_id == seen.own for h in seen.headers.values()):
         return None
     if since != clock:
-        since = _again(seen, clock, since, others)
+        since = _again(clock, since, others, [header for header in usable if header.source_device_id != seen.own])
     target = seen.folder / seen.own.hex() / f"{new_uuid().hex()}{bundle.SUFFIX}"
     try:
         target.parent.mkdir(exist_ok=True)
@@ -177,12 +178,17 @@ def _acknowledged(database: Database, member: bytes) -> VectorClock:
     return VectorClock({ids[ordinal]: seq for ordinal, seq in peers.holds(database, member).items()})
 
 
-def _again(seen: _Visit, clock: VectorClock, since: VectorClock, others: list[VectorClock]) -> VectorClock:
+def _is_unrelated(database: Database, header: Header) -> bool:
+    """Tell whether others refuse a bundle: it was written before somebody said which rows of two files are the same."""
+    carried = [device.device_id for device in header.devices if device.from_seq == 0 < device.to_seq]
+    return baselines.is_unrelated(database, carried, [one.device_id for one in header.devices if one.to_seq])
+
+
+def _again(clock: VectorClock, since: VectorClock, others: list[VectorClock], foreign: Sequence[Header]) -> VectorClock:
     """Start at what is acknowledged instead of at the own last bundle, if that is not too much.
 
     Somebody may be unable to take that bundle without what is written now: it clashed with a row of theirs.
     """
-    foreign = [header for header in seen.headers.values() if header.source_device_id != seen.own]
     earlier = _least(clock, [_reach(known, foreign) for known in others])
     return earlier if sum(since.values()) - sum(earlier.values()) <= _MOST_SENT_AGAIN else since
 
@@ -213,24 +219,22 @@ def _clean(database: Database, seen: _Visit, written: Path | None) -> list[Path]
     acknowledged = [_acknowledged(database, member) for member in seen.members - {seen.own}]
     removed = []
     for path in own:
-        carries = _carried(seen.headers[path])
+        header = seen.headers[path]
+        carries = _carried(header)
         is_done = bool(acknowledged) and all(clock.covers(carries) for clock in acknowledged)
-        if path != newest and (
-            is_done or not carries or _is_within(seen.headers[path], seen.headers.get(written) if written else None)
-        ):
+        is_replaced = written is not None and (
+            _is_within(header, seen.headers[written]) or _is_unrelated(database, header)
+        )
+        if path != newest and (is_done or not carries or is_replaced):
             with suppress(OSError):  # somebody is reading it just now: another time
                 path.unlink(missing_ok=True)
                 removed.append(path)
     return removed
 
 
-def _is_within(header: Header, newer: Header | None) -> bool:
+def _is_within(header: Header, newer: Header) -> bool:
     """Tell whether a newer bundle has all that this one has, for everyone who could take this one."""
-    return (
-        newer is not None
-        and VectorClock(_from(header)).covers(_from(newer))
-        and VectorClock(_to(newer)).covers(_to(header))
-    )
+    return VectorClock(_from(header)).covers(_from(newer)) and VectorClock(_to(newer)).covers(_to(header))
 
 
 def _carried(header: Header) -> dict[bytes, int]:

@@ -236,12 +236,13 @@ def _require_related(database: Database, path: Path, found: Sequence[Device]) ->
     arrived = {d.ordinal for d in found if d.new_count and not d.known and is_baseline(d.range.device_id)}
     names = baselines.unrelated(database, arrived, {d.ordinal for d in found if d.range.to_seq}) if arrived else []
     if names:
-        each = ", ".join(f"{name}=distinct" for name in names)
+        each = " ".join(f"{name}=distinct" for name in names)
         msg = (
             f"{path} brings rows of {', '.join(names)} that another file had before it met this one, which had rows of "
             "its own: nobody has said which of them are the same. If none are: adopt as "
-            f'"distinct" (sqlite-sync adopt DB {each}), then import again. Else, on one of the two devices: uninstall, '
-            "initialize, import the other's bundle, and adopt (sqlite-sync adopt --help)"
+            f'"distinct" (sqlite-sync adopt DB {each} --apply), then import again. Else, on one of the two devices: '
+            "uninstall, initialize, import the other's bundle, and adopt (sqlite-sync adopt --help). If the device that "
+            "wrote it was given up, delete the bundle"
         )
         raise BundleError(msg)
 
