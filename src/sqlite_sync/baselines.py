@@ -119,15 +119,12 @@ def _require_related(database: Database, entry: Entry, ordinal: int) -> None:
         raise TableError(msg)
 
 
-def is_unrelated(database: Database, carried: Collection[bytes], reached: Collection[bytes]) -> bool:
-    """Tell whether a bundle brings, for a mapped table, one baseline that is known here, and its author lacked another.
-
-    It is given by the ids of the devices of which it carries the beginning, and of all that its author knew.
-    """
-    ids = log.device_ids(database)
-    mapped = set(catalog.mapped(database))
-    known = [{ids[one] for one in ordinals} for table, ordinals in _of_tables(database).items() if table in mapped]
-    return any(each & {*carried} and each - {*reached} for each in known)
+def rivals(database: Database) -> list[set[bytes]]:
+    """List the baselines of each mapped table of which more than one is known, by their device ids."""
+    mapped = catalog.mapped(database)
+    known = [ordinals for table, ordinals in _of_tables(database).items() if table in mapped] if mapped else []
+    ids = log.device_ids(database) if known else {}
+    return [{ids[one] for one in ordinals} for ordinals in known if len(ordinals) > 1]
 
 
 def unrelated(database: Database, arrived: Collection[int], known_there: Collection[int]) -> list[str]:

@@ -59,6 +59,7 @@ class _Visit:
     refused: list[FileNote] = field(default_factory=list)
     ignored: list[FileNote] = field(default_factory=list)
     members: set[bytes] = field(default_factory=set)
+    rivals: Sequence[set[bytes]] = ()
 
 
 def visit(database: Database, folder: Path, request: Request, settle: Callable[[], None]) -> FolderResult:
@@ -73,6 +74,7 @@ def visit(database: Database, folder: Path, request: Request, settle: Callable[[
     _look(seen)
     _import_all(database, seen, request)
     settle()
+    seen.rivals = baselines.rivals(database)
     written = _write(database, seen, request.now_ms)
     removed = _clean(database, seen, written)
     return FolderResult(
@@ -154,7 +156,7 @@ def _write(database: Database, seen: _Visit, now_ms: int) -> Path | None:
             announced = announced.merge(_to(header))
     others = [_acknowledged(database, member) for member in seen.members - {seen.own}]
     others = others or [VectorClock()]  # alone in the folder: lay everything out for whoever comes first
-    usable = [header for header in seen.headers.values() if not _is_unrelated(database, header)]
+    usable = [header for header in seen.headers.values() if not _is_unrelated(header, seen.rivals)]
     since = _least(clock, [_reach(known, usable) for known in others])
     if since == clock and announced == clock and any(h.source_device_id == seen.own for h in seen.headers.values()):
         return None
@@ -178,10 +180,11 @@ def _acknowledged(database: Database, member: bytes) -> VectorClock:
     return VectorClock({ids[ordinal]: seq for ordinal, seq in peers.holds(database, member).items()})
 
 
-def _is_unrelated(database: Database, header: Header) -> bool:
-    """Tell whether others refuse a bundle: it was written before somebody said which rows of two files are the same."""
-    carried = [device.device_id for device in header.devices if device.from_seq == 0 < device.to_seq]
-    return baselines.is_unrelated(database, carried, [one.device_id for one in header.devices if one.to_seq])
+def _is_unrelated(header: Header, rivals: Sequence[set[bytes]]) -> bool:
+    """Tell whether others refuse a bundle, which brings one of a table's baselines, and its author lacked another."""
+    brought = {device.device_id for device in header.devices if device.from_seq == 0 < device.to_seq}
+    reached = {device.device_id for device in header.devices if device.to_seq}
+    return any(each & brought and each - reached for each in rivals)
 
 
 def _again(clock: VectorClock, since: VectorClock, others: list[VectorClock], foreign: Sequence[Header]) -> VectorClock:
@@ -223,7 +226,7 @@ def _clean(database: Database, seen: _Visit, written: Path | None) -> list[Path]
         carries = _carried(header)
         is_done = bool(acknowledged) and all(clock.covers(carries) for clock in acknowledged)
         is_replaced = written is not None and (
-            _is_within(header, seen.headers[written]) or _is_unrelated(database, header)
+            _is_within(header, seen.headers[written]) or _is_unrelated(header, seen.rivals)
         )
         if path != newest and (is_done or not carries or is_replaced):
             with suppress(OSError):  # somebody is reading it just now: another time

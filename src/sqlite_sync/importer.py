@@ -193,9 +193,9 @@ def _import(database: Database, path: Path, header: Header, request: Request) ->
         most_rows=MOST_ROWS if request.dry_run else 0,
     )
     plans = applier.apply(database, applied, todo)
-    mapped = catalog.mapped(database)
+    numbered = {fold(table.name) for table in header.tables if table.is_mapped}
     for table in applied:
-        if table.number in mapped:
+        if fold(table.name) in numbered:
             renumbering.count_on(database, table)
     request.progress(Progress("apply", total, total))
     held_count = _hold(database, held, todo)
@@ -241,8 +241,8 @@ def _require_related(database: Database, path: Path, found: Sequence[Device]) ->
             f"{path} brings rows of {', '.join(names)} that another file had before it met this one, which had rows of "
             "its own: nobody has said which of them are the same. If none are: adopt as "
             f'"distinct" (sqlite-sync adopt DB {each} --apply), then import again. Else, on one of the two devices: '
-            "uninstall, initialize, import the other's bundle, and adopt (sqlite-sync adopt --help). If the device that "
-            "wrote it was given up, delete the bundle"
+            "uninstall, initialize, import the other's bundle, and adopt (sqlite-sync adopt --help). If the device "
+            "that wrote it was given up, delete the bundle"
         )
         raise BundleError(msg)
 
