@@ -163,6 +163,17 @@ def test_the_least_integer_and_the_equal_real_are_told_apart_in_numeric_columns(
     assert_replays(make, TYPED, [insert, ("UPDATE t SET i = ?, n = ?", (-(2.0**63), -(2.0**63)))])
 
 
+@pytest.mark.parametrize("declared", ["INT", "NUMERIC", ""])
+@pytest.mark.parametrize("options", ["", "WITHOUT ROWID"])
+def test_the_least_integer_and_the_equal_real_are_told_apart_in_keys(
+    make: MakeEngine, declared: str, options: str
+) -> None:
+    schema = f"CREATE TABLE t (id {declared} NOT NULL, part NOT NULL, x, PRIMARY KEY (id, part)) {options}"
+    insert = ("INSERT INTO t VALUES (?, 1, 'first'), (1, 1, 'second')", (-(2**63),))
+
+    assert_replays(make, schema, [insert, ("UPDATE t SET id = id - 1", ())])
+
+
 def test_a_strict_table_arrives_to_the_bit(make: MakeEngine) -> None:
     statements: list[Statement] = [
         ("INSERT INTO t VALUES (1, ?, ?, ?, ?, ?)", (2**63 - 1, 5, "a\0b", b"\0", "1")),

@@ -263,7 +263,7 @@ def _updated(i: int, column: Column) -> str:
 
 def _differs(i: int, column: Column) -> str:
     test = f"t.{column.sql} IS NOT s.c{i} COLLATE BINARY"
-    if column.affinity in ("TEXT", "REAL"):  # these give equal numbers one type, in the replay too
+    if column.has_one_type:  # in the replay too
         return test
     return f"({test} OR typeof(t.{column.sql}) <> typeof(s.c{i}))"
 

@@ -49,6 +49,11 @@ class Column:
         return self.default
 
     @property
+    def has_one_type(self) -> bool:
+        """Whether equal numbers have one type: in INTEGER and NUMERIC, -2^63 and -2^63.0 are two."""
+        return self.affinity in ("TEXT", "REAL")
+
+    @property
     def sql(self) -> str:
         """The quoted name."""
         return quote(self.name)

@@ -186,11 +186,13 @@ class Renderer:
         return SHOWN.format(n=self.table.number, same_key=" AND ".join(f"k.k{i} = {value}" for i, value in key.items()))
 
     def _when_changed(self) -> str:
-        return f"{self._same_row()} AND ({' OR '.join(map(_differs, self._watched()))})"
+        keys_last = sorted(self._watched(), key=lambda column: column.key_place > 0)  # they seldom change alone
+        return f"{self._same_row()} AND ({' OR '.join(map(_differs, keys_last))})"
 
     def _watched(self) -> list[Column]:
         """List the columns that can change while the row stays the same: not a key whose equals are the same bytes."""
-        return [c for c in self.table.columns if not c.key_place or c.collation != "BINARY" or c.affinity == "BLOB"]
+        is_rowid = self.table.has_rowid_key
+        return [c for c in self.table.columns if not (c.key_place and (is_rowid or _has_one_spelling(c)))]
 
     def _same_row(self) -> str:
         return " AND ".join(f"OLD.{c.keyed} IS NEW.{c.sql}" for c in self.table.key)
@@ -366,6 +368,12 @@ class Renderer:
 def _differs(column: Column) -> str:
     """Render the test whether a value differs: to the bit, not by the column's collation, and 1 is not 1.0."""
     test = f"OLD.{column.sql} IS NOT NEW.{column.sql} COLLATE BINARY"
-    if column.affinity in ("TEXT", "REAL"):  # these give equal numbers one type; in INTEGER, -2^63 and -2^63.0 are two
-        return test
-    return f"({test} OR typeof(OLD.{column.sql}) <> typeof(NEW.{column.sql}))"
+    other_type = f"typeof(OLD.{column.sql}) <> typeof(NEW.{column.sql})"
+    if column.key_place and column.collation == "BINARY":  # the row is the same, so its key is equal
+        return other_type
+    return test if column.has_one_type else f"({test} OR {other_type})"
+
+
+def _has_one_spelling(column: Column) -> bool:
+    """Tell whether equal values of a column are the same bytes."""
+    return column.collation == "BINARY" and column.has_one_type
