@@ -384,6 +384,20 @@ def conflict_name(one: Conflict) -> tuple[str, str, object, bytes, bytes]:
     has_rows=True,
     is_enforcing=False,
 )
+@example(  # a parked row's parent comes back, and what it refers to was deleted with it
+    history=[
+        ("write", 4, [("DELETE FROM items WHERE id = ?", "p")]),
+        ("send", 4, 0),
+        ("quarrel", 2, 0, ("users", "mail"), 1, "p", "p"),
+        ("quarrel", 1, 2, ("items", "no"), 1, "p", "q"),
+        ("write", 0, [("DELETE FROM users WHERE id = ?", "q")]),
+        ("meet", 2),
+        ("resolve", 0, 0, "remote"),
+    ],
+    clocks=[3, 3, 2, 1, 3],
+    has_rows=True,
+    is_enforcing=True,
+)
 def test_what_stands_is_what_the_model_says(
     folder: Path, history: list[Action], clocks: list[int], *, has_rows: bool, is_enforcing: bool
 ) -> None:

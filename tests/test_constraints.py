@@ -776,6 +776,59 @@ def test_a_child_without_its_parent_is_resolved_everywhere(
     assert kinds(a) == []
 
 
+@pytest.mark.parametrize("unlinked", ["", "UPDATE t SET parent = 'C' WHERE id = 'C'"])
+@pytest.mark.parametrize("targets", ["(id)", "(name)"])
+def test_a_parent_does_not_come_back_without_its_own_parents(make: MakeEngine, targets: str, unlinked: str) -> None:
+    """Four generations, and one that refers to itself; the eldest are deleted while one more child is written."""
+    schema = f"""
+    CREATE TABLE elders (id TEXT PRIMARY KEY, name TEXT UNIQUE);
+    CREATE TABLE parents (id TEXT PRIMARY KEY, name TEXT UNIQUE, elder REFERENCES elders {targets} ON DELETE CASCADE);
+    CREATE TABLE t (id TEXT PRIMARY KEY, name TEXT UNIQUE,
+                    elder REFERENCES parents {targets} ON DELETE CASCADE, parent REFERENCES t (id) ON DELETE CASCADE)"""
+    a, b = (make(name, schema, ("elders", "parents", "t")) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(a, "INSERT INTO elders VALUES ('e', 'e')", "INSERT INTO parents VALUES ('p', 'p', 'e')")
+    run(a, "INSERT INTO t VALUES ('C', 'C', 'p', NULL)", "INSERT INTO t VALUES ('c', 'c', 'p', 'C')", unlinked)
+    exchange(a, b)
+    run(a, "DELETE FROM elders")
+    run(b, "INSERT INTO t VALUES ('d', 'd', NULL, 'c')")
+    exchange(a, b)
+    assert both(a, b) == []
+    (conflict,) = b.get_unresolved_conflicts()
+    b.resolve(conflict, "remote")
+    exchange(a, b)
+
+    parent = "C" if unlinked else None
+    assert both(a, b) == [("C", "C", "p", parent), ("c", "c", "p", "C"), ("d", "d", None, "c")]
+    assert both(a, b, "parents") == [("p", "p", "e")]
+    assert both(a, b, "elders") == [("e", "e")]
+    assert kinds(a) == []
+    assert a.connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+def test_a_parent_that_cannot_come_back_whole_stays_away(make: MakeEngine) -> None:
+    schema = """
+    CREATE TABLE elders (id TEXT PRIMARY KEY, name UNIQUE);
+    CREATE TABLE parents (id TEXT PRIMARY KEY, elder REFERENCES elders ON DELETE CASCADE);
+    CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES parents)"""
+    a, b = (make(name, schema, ("elders", "parents", "t")) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(a, "INSERT INTO elders VALUES ('e', 'name')", "INSERT INTO parents VALUES ('p', 'e')")
+    exchange(a, b)
+    run(b, "INSERT INTO t VALUES ('c', 'p')")
+    run(a, "DELETE FROM elders", "INSERT INTO elders VALUES ('f', 'name')")
+    exchange(a, b)
+    (conflict,) = a.get_unresolved_conflicts()
+    before = a.get_vector_clock()
+
+    with pytest.raises(ConstraintError, match="leaves no room for elders"):
+        a.resolve(conflict, "remote")
+    assert a.get_vector_clock() == before
+    assert both(a, b, "parents") == []
+
+
 def test_a_row_that_others_hang_on_does_not_go_by_a_resolution(make: MakeEngine) -> None:
     schema = FAMILY.format("(id)").replace("name)", "name UNIQUE)")
     a, b = (make(name, schema, NAMES) for name in "ab")

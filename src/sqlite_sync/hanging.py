@@ -116,6 +116,16 @@ class Hanging:
         for row, reasons in self._reasons.values():
             yield row, min(reasons)[2]
 
+    def losses(self, row: LiveRow) -> list[int]:
+        """List, for each row that a row refers to and that is gone, the operation that took it away."""
+        return [
+            heads[0]
+            for reference in self._references
+            if reference.parent and reference.child.number == row.table.number and self._is_orphan(reference, row)
+            for key in self._lost_keys(reference, reference.parent, row, None)
+            if (heads := self._rows.logged_heads(reference.parent, key))
+        ]
+
     def _go_on(self) -> None:
         while self._ahead:
             ahead, self._ahead = self._ahead, []

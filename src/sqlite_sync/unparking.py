@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sqlite_sync import applier, catalog, conflicts, forks, log, parking, resolutions, resolver, settler, unseen
+from sqlite_sync import (
+    applier,
+    catalog,
+    conflicts,
+    forks,
+    log,
+    parking,
+    references,
+    resolutions,
+    resolver,
+    settler,
+    unseen,
+)
 from sqlite_sync.codec import Row, Value
 from sqlite_sync.conflicts import Conflict
 from sqlite_sync.database import Database
 from sqlite_sync.errors import ConflictError
+from sqlite_sync.hanging import Hanging
 from sqlite_sync.live_rows import LiveRow, LiveRows
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind, Operation
@@ -69,13 +82,23 @@ def _make_room(database: Database, conflict: Conflict, row: LiveRow, local: int)
 
 
 def _bring_back(database: Database, conflict: Conflict, loss: int) -> None:
-    """Resolve a parent that was deleted to the image before that."""
+    """Resolve a parent that was deleted to the image before that, and so on with what it refers to itself."""
+    ahead = [(f"{conflict.table_name} {dict(conflict.row_pk)}", loss)]
+    for child, one in ahead:
+        parent = _undelete(database, child, one)
+        if parent is not None:
+            name = f"{parent.table.name} {_key(parent.table, parent.key)}"
+            ahead += [(name, lost) for lost in _lost_parents(database, parent)]
+
+
+def _undelete(database: Database, child: str, loss: int) -> LiveRow | None:
+    """Bring back the row that `loss` deleted; the error names the row that refers to it."""
     number = database.one("SELECT table_no FROM main.sync_operations WHERE op = ?", (loss,))
     parent = next((table for table in catalog.enabled(database) if table.number == number), None)
     if parent is None:  # disabled since its row went
         [name] = [entry.name for entry in catalog.entries(database) if entry.number == number]
         msg = (
-            f"the parent of {conflict.table_name} {dict(conflict.row_pk)} is in {name}, which is not synced here: "
+            f"the parent of {child} is in {name}, which is not synced here: "
             f"enable {name} first, or give other values, or 'local' to delete the row"
         )
         raise ConflictError(msg)
@@ -83,15 +106,28 @@ def _bring_back(database: Database, conflict: Conflict, loss: int) -> None:
     op = forks.read_operation(database, parent, unseen.repeated(database, parent, loss))
     key: Row = tuple(op.values[parent.columns.index(column)] for column in parent.key)
     if op.kind != Kind.DELETE:
-        named = {column.name: value for column, value in zip(parent.key, key, strict=True)}
         why = "is in conflict itself" if op.kind in (Kind.INSERT, Kind.UPDATE) else "was deleted by a resolution"
         msg = (
-            f"the parent of {conflict.table_name} {dict(conflict.row_pk)}, {parent.name} {named}, {why}: resolve its "
+            f"the parent of {child}, {parent.name} {_key(parent, key)}, {why}: resolve its "
             "conflict first, or write it again, or give other values"
         )
         raise ConflictError(msg)
     fork = rows.fork_of_absent(parent, key)
     resolutions.append(database, parent, Outcome(fork, loss, loss, _named(parent, op.values)))
+    settler.settle(database)
+    return rows.of_fork(parent, fork)
+
+
+def _lost_parents(database: Database, row: LiveRow) -> list[int]:
+    """List the operations that took away what a row in its table refers to."""
+    contexts = Contexts(database)
+    rows = LiveRows(database, contexts, has_ranges=False)
+    declared = references.read(database, catalog.enabled(database))
+    return Hanging(database, rows, contexts, declared).losses(row)
+
+
+def _key(table: Table, key: Row) -> Mapping[str, Value]:
+    return {column.name: value for column, value in zip(table.key, key, strict=True)}
 
 
 def _named(table: Table, image: Row) -> Mapping[str, Value]:
