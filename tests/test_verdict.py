@@ -8,6 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from model import Row, Write, same
+from sqlite_sync.codec import Value
 from sqlite_sync.operation import Kind, dot_number
 from sqlite_sync.verdict import (
     Image,
@@ -16,6 +17,7 @@ from sqlite_sync.verdict import (
     Verdict,
     after,
     before,
+    changed_columns,
     conflict_kind,
     is_chain,
     judge,
@@ -53,15 +55,16 @@ class History:
             kind=kind,
             base=None if write.base is None else self.dots[write.base],
             order=write.order,
-            values=tuple({"k": "k", **new}.get(name) for name in ROW_COLUMNS),
-            old=tuple(old.get(name) for name in ROW_COLUMNS),
+            values=(values := tuple({"k": "k", **new}.get(name) for name in ROW_COLUMNS)),
+            old=(olds := tuple(old.get(name) for name in ROW_COLUMNS)),
+            changed=changed_columns(values, olds, KEY) if kind == Kind.UPDATE else (),
         )
 
     def knows(self, later: RowOperation, earlier: RowOperation) -> bool:
         return self.by_dot[earlier.dot].happened_before(self.by_dot[later.dot])
 
     def judge(self) -> Verdict:
-        return judge(None, self.operations, self.knows, KEY)
+        return judge(None, self.operations, self.knows)
 
 
 def updated(image: Image, changes: dict[int, object]) -> RowOperation:
@@ -69,7 +72,12 @@ def updated(image: Image, changes: dict[int, object]) -> RowOperation:
     assert image is not None
     new = tuple(changes.get(i, image[i] if i in KEY else None) for i in range(len(image)))
     old = tuple(image[i] if i in changes else None for i in range(len(image)))
-    return RowOperation(dot=1, kind=Kind.UPDATE, base=None, order=(1, b"", 1), values=new, old=old)
+    return update_of(new, old)
+
+
+def update_of(new: Sequence[Value], old: Sequence[Value]) -> RowOperation:
+    changed = changed_columns(tuple(new), tuple(old), KEY)
+    return RowOperation(1, Kind.UPDATE, None, (1, b"", 1), tuple(new), tuple(old), changed)
 
 
 images = st.tuples(values, values, values)
@@ -119,11 +127,11 @@ def test_two_rivals_are_judged_as_the_fold_judges_them(writes: list[Write]) -> N
             if any(history.knows(later, earlier) for earlier, later in (pair, pair[::-1])):
                 continue
             try:
-                verdict, found = judge(image, pair, history.knows, KEY), True
+                verdict, found = judge(image, pair, history.knows), True
             except MissingParentError:
                 found = False
             try:
-                *_, last = steps(image, pair, history.knows, KEY)
+                *_, last = steps(image, pair, history.knows)
             except MissingParentError:
                 assert not found
                 continue
@@ -143,7 +151,7 @@ def test_what_all_later_authors_knew_can_be_folded_into_the_base_image(writes: l
             break
         if not all(history.knows(op, past[-1]) for op in rest):
             continue
-        verdict = judge(whole.images[past[-1].dot], rest, history.knows, KEY)
+        verdict = judge(whole.images[past[-1].dot], rest, history.knows)
         assert verdict.shown == whole.shown
         assert set(verdict.others) == set(whole.others)
         assert verdict.images == {op.dot: whole.images[op.dot] for op in rest}
@@ -174,7 +182,7 @@ def test_a_known_prefix_is_judged_alike_whatever_comes_later(writes: list[Write]
     history = History(writes)
     whole = history.judge()
     for place in range(1, len(writes) + 1):
-        part = judge(None, history.operations[:place], history.knows, KEY)
+        part = judge(None, history.operations[:place], history.knows)
         assert all(whole.images[dot] == image for dot, image in part.images.items())
 
 
@@ -190,7 +198,7 @@ def test_in_a_chain_each_operation_was_written_on_the_one_before(writes: list[Wr
     assume(is_chain(history.operations, history.knows))
     image: Image = None
     for op in history.operations:
-        image = after(image, op, KEY)
+        image = after(image, op)
     verdict = history.judge()
     assert not verdict.others
     assert same_image(verdict.image, image)
@@ -201,8 +209,8 @@ def test_in_a_chain_each_operation_was_written_on_the_one_before(writes: list[Wr
 @example((None, None, b"1"), {1: None, 2: "1"})
 def test_undoing_an_update_gives_what_stood_there(image: Image, changes: dict[int, object]) -> None:
     op = updated(image, changes)
-    written = after(image, op, KEY)
-    assert same_image(before(written, op, KEY), image)
+    written = after(image, op)
+    assert same_image(before(written, op), image)
     assert written is not None
     assert all(same_image((written[i],), (value,)) for i, value in changes.items())
 
@@ -212,10 +220,10 @@ def test_undoing_a_delete_or_an_insert_gives_what_stood_there(image: Image) -> N
     assert image is not None
     delete = RowOperation(dot=1, kind=Kind.DELETE, base=None, order=(1, b"", 1), values=image, old=(None,) * 3)
     insert = delete._replace(kind=Kind.INSERT)
-    assert after(image, delete, KEY) is None
-    assert before(None, delete, KEY) == image
-    assert after(None, insert, KEY) == image
-    assert before(image, insert, KEY) is None
+    assert after(image, delete) is None
+    assert before(None, delete) == image
+    assert after(None, insert) == image
+    assert before(image, insert) is None
 
 
 def test_a_row_that_is_edited_in_an_open_conflict_for_years_is_judged() -> None:
@@ -234,7 +242,7 @@ def test_a_row_that_is_edited_in_an_open_conflict_for_years_is_judged() -> None:
     other = edits[0]._replace(dot=dot_number(1, 1), base=None, order=(2, b"b", 1), values=("k", 0, 0))
     operations = sorted([*edits, other], key=lambda op: op.order)
     verdict = judge(
-        None, operations, lambda later, earlier: later.order[1] == earlier.order[1] and later.order > earlier.order, KEY
+        None, operations, lambda later, earlier: later.order[1] == earlier.order[1] and later.order > earlier.order
     )
     assert [verdict.shown, *verdict.others] == [edits[-1], other]
     assert verdict.covered[edits[-1].dot] == {op.dot for op in edits[:-1]}
@@ -242,26 +250,24 @@ def test_a_row_that_is_edited_in_an_open_conflict_for_years_is_judged() -> None:
 
 
 def test_a_key_that_is_spelled_anew_is_a_change_and_one_that_is_not_is_none() -> None:
-    respelled = RowOperation(
-        dot=1, kind=Kind.UPDATE, base=None, order=(1, b"", 1), values=("A", None, None), old=("a", None, None)
-    )
-    assert after(("a", 1, 2), respelled, KEY) == ("A", 1, 2)
-    assert before(("A", 1, 2), respelled, KEY) == ("a", 1, 2)
-    assert after(("a", 1, 2), respelled._replace(old=(None, None, None)), KEY) == ("a", 1, 2)
+    respelled = update_of(("A", None, None), ("a", None, None))
+    assert after(("a", 1, 2), respelled) == ("A", 1, 2)
+    assert before(("A", 1, 2), respelled) == ("a", 1, 2)
+    assert after(("a", 1, 2), update_of(("A", None, None), (None, None, None))) == ("a", 1, 2)
 
 
 def test_an_update_of_no_row_is_refused_unless_the_history_is_whole() -> None:
     update = updated(("k", 1, 2), {1: 5})
     with pytest.raises(MissingParentError):
-        after(None, update, KEY)
+        after(None, update)
     with pytest.raises(MissingParentError):
-        before(None, update, KEY)
+        before(None, update)
     for kind in (Kind.RESOLVE, Kind.RESOLVE_DELETE):  # what stood there before, only the history tells
         with pytest.raises(MissingParentError):
-            before(("k", 1, 2), update._replace(kind=kind), KEY)
+            before(("k", 1, 2), update._replace(kind=kind))
     with pytest.raises(MissingParentError):
-        judge(None, [update], lambda *_: True, KEY)
-    assert judge(None, [update], lambda *_: True, KEY, is_whole=True).image is None
+        judge(None, [update], lambda *_: True)
+    assert judge(None, [update], lambda *_: True, is_whole=True).image is None
 
 
 @given(images, images)

@@ -177,7 +177,7 @@ def _disputes(database: Database, table: Table, rows: Mapping[int, Sequence[Conf
     references = _references(database, table)
     whole = catalog.whole(database, table)  # versions may differ in what this table lacks
     for fork, base, operations in forks.loaded_all(database, whole, list(listed)):
-        verdict = forks.judged(base, operations, contexts, whole)
+        verdict = forks.judged(base, operations, contexts)
         others = sorted(
             verdict.conflicting(), key=lambda head: (verdict.images[head.dot] is not None, head.order), reverse=True
         )

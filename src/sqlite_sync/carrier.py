@@ -19,7 +19,7 @@ from sqlite_sync.errors import ConstraintError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind
 from sqlite_sync.tables import Column, Table, commas, fold, mark, same_native
-from sqlite_sync.verdict import RowOperation, Verdict, is_changed, judge
+from sqlite_sync.verdict import RowOperation, Verdict, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +184,11 @@ def _meant(
     ).fetchall()
     for name in ("kept", "referring"):
         database.execute(f"DROP TABLE temp.sync_{name}")
+    read = forks.operation_reader(child)
     for _, group in groupby(rows, key=lambda row: row[0]):
         found = list(group)
-        operations = [forks.row_operation(child, row[2:]) for row in found]
-        verdict = judge(None, operations, contexts.knows, child.key_indexes, is_whole=True)
+        operations = [read(row[2:]) for row in found]
+        verdict = judge(None, operations, contexts.knows, is_whole=True)
         writer = _writer(child, reference, lineage(verdict, operations, verdict.shown.dot))
         one = copies[found[0][1]]
         if writer is not None and verdict.image is not None and one.is_meant_by(writer, contexts):
@@ -200,8 +201,7 @@ def _writer(table: Table, reference: _Reference, history: Sequence[RowOperation]
     wrote = (
         op
         for op in reversed(history)
-        if op.kind in (Kind.INSERT, Kind.RESOLVE)
-        or (op.kind == Kind.UPDATE and any(is_changed(op, place, table.key_indexes) for place in places))
+        if op.kind in (Kind.INSERT, Kind.RESOLVE) or any(place in op.changed for place in places)
     )
     return next(wrote, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlite_sync import catalog, forks, log, versions
 from sqlite_sync.clock import hlc_time_ms
@@ -18,8 +18,7 @@ from sqlite_sync.tables import Table, commas
 _FIXED = 9  # columns that are read of a conflict before its key
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
+class Conflict(NamedTuple):  # made by the ten thousand, as operations are
     """An open conflict of one row: on every device, `local` is the version that the table shows, `remote` the other.
 
     Where a constraint does not let the row stand, it is `remote`, and `local` is what it cannot stand beside: the row

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from sqlite_sync import catalog, conflicts, forks, log
@@ -37,6 +37,7 @@ from sqlite_sync.verdict import (
 )
 
 _BATCH_ROWS = 1000
+_BASE = attrgetter("base")
 
 
 class AbsentRowsError(SchemaError):
@@ -190,7 +191,7 @@ class _Judge:
         self._knows = contexts.knows
         self._width = len(table.columns)
         self._whole = catalog.whole(database, table)
-        self._key = frozenset(table.key_indexes)
+        self._read_whole = forks.operation_reader(self._whole)
         self._key_order = [table.columns.index(column) for column in table.key]
 
     def outcomes(self, rows: Sequence[_Contested], one: Plan) -> tuple[list[Row], list[Fork]]:
@@ -204,7 +205,7 @@ class _Judge:
             is_other = not same_image(image, row.current)
             if fork:
                 forked.append(fork)
-                if is_other and _is_overriding(fork.verdict):
+                if is_other and _is_overriding(fork):
                     one.overridden.append(fork.key)
             if is_other:
                 action = "D" if image is None else "I" if row.current is None else "U"
@@ -225,14 +226,14 @@ class _Judge:
             if row.fork is None and is_chain(operations, self._knows):
                 image = row.current
                 for op in row.new:
-                    image = after(image, op, self._key)
+                    image = after(image, op)
                 return image, None
             if len(self._whole.columns) > self._width:
                 return None  # so is what they held
             base = row.base if row.fork is not None else row.current
             for op in reversed(row.old):
-                base = before(base, op, self._key)
-            verdict = judge(base, operations, self._knows, self._key)
+                base = before(base, op)
+            verdict = judge(base, operations, self._knows)
         except MissingParentError:  # or an insert replaced a live row, so its undoing did not give what stood there
             return None
         return self._with_fork(row, base, operations, verdict)
@@ -240,7 +241,7 @@ class _Judge:
     def _whole_outcome(self, row: _Contested, operations: Sequence[RowOperation]) -> tuple[Image, Fork]:
         """Return the final image of a contested row with this history, and its fork."""
         self._require_logged(row, operations)
-        verdict = judge(None, operations, self._knows, self._key, is_whole=True)
+        verdict = judge(None, operations, self._knows, is_whole=True)
         return self._with_fork(row, None, operations, verdict)
 
     def _with_fork(
@@ -264,8 +265,7 @@ class _Judge:
             f"WHERE o.table_no = {n} AND +c.row IN ({commas(map(str, numbers))}) ORDER BY c.row, {log.TOTAL_ORDER}"
         )
         return {
-            number: [forks.row_operation(self._whole, row[1:]) for row in group]
-            for number, group in groupby(rows, key=itemgetter(0))
+            number: [self._read_whole(row[1:]) for row in group] for number, group in groupby(rows, key=itemgetter(0))
         }
 
     def _require_logged(self, row: _Contested, operations: Sequence[RowOperation]) -> None:
@@ -273,19 +273,19 @@ class _Judge:
         new = {op.dot for op in row.new}
         former = [op for op in operations if op.dot not in new]
         if row.current is None and row.fork is None and former:
-            verdict = judge(None, former, self._knows, self._key, is_whole=True)
+            verdict = judge(None, former, self._knows, is_whole=True)
             if verdict.image is not None:
                 raise AbsentRowsError(self._table, 1)
 
     def _is_incomplete(self, operations: Sequence[RowOperation]) -> bool:
         """Tell whether a base is none of these operations."""
-        bases = {op.base for op in operations if op.base}
+        bases = set(map(_BASE, operations)) - {None, 0}
         return bool(bases) and not bases <= {op.dot for op in operations}
 
 
-def _is_overriding(verdict: Verdict) -> bool:
+def _is_overriding(fork: Fork) -> bool:
     """Tell whether another device's version is shown over an edit of this one that stays in conflict."""
-    return ordinal_of(verdict.shown.dot) != 0 and any(ordinal_of(head.dot) == 0 for head in verdict.conflicting())
+    return ordinal_of(fork.verdict.shown.dot) != 0 and any(ordinal_of(head.dot) == 0 for head in fork.others)
 
 
 _LISTED, _NEW, _OLD = range(3)  # where an operation was found; what is listed with the fork is in the table already
@@ -299,25 +299,29 @@ def _contested_rows(database: Database, table: Table, kinds: Counter[int]) -> It
         f"c CROSS JOIN {table.sql} AS t "
         f"WHERE {' AND '.join(f't.{c.keyed} = c.k{i}' for i, c in enumerate(table.key))} ORDER BY c.row"
     ))  # fmt: skip
-    bases = _Merge(iter(database.execute(
+    stored = database.execute(
         f"SELECT c.row, f.fork, f.base FROM temp.sync_contested_{n} AS c CROSS JOIN main.sync_keys_{n} "
-        "AS k JOIN main.sync_forks AS f USING (fork) "
-        f"WHERE {_same_native(table)} ORDER BY c.row"
-    ).fetchall()))  # fmt: skip
+        f"AS k JOIN main.sync_forks AS f USING (fork) WHERE {_same_native(table)}"
+    )
+    read = forks.operation_reader(table)
+    known = {row: (fork, forks.unpack_base(table, base)) for row, fork, base in stored}
     for row, group in groupby(_contested_operations(database, table), key=itemgetter(-2)):
-        operations, old, new, last = list[RowOperation](), list[RowOperation](), list[RowOperation](), 0
+        operations: list[RowOperation] = []  # not list[...](): for each row, that takes as long as to judge it
+        old: list[RowOperation] = []
+        new: list[RowOperation] = []
+        last = 0
         for found in group:
             dot, source = found[0], found[-1]
             if source == _NEW:
                 kinds[found[1]] += 1
             if dot == last:  # found in an earlier source too
                 continue
-            last, op = dot, forks.row_operation(table, found)
+            last, op = dot, read(found)
             operations.append(op)
             if source != _LISTED:
                 (new if source == _NEW else old).append(op)
-        fork, packed = bases.at(row) or (None, None)
-        yield _Contested(row, current.at(row), fork, forks.unpack_base(table, packed), operations, old, new)
+        fork, base = known.get(row, (None, None))
+        yield _Contested(row, current.at(row), fork, base, operations, old, new)
 
 
 def _contested_operations(database: Database, table: Table) -> Iterator[tuple[Any, ...]]:

@@ -78,7 +78,7 @@ def _birth(database: Database, table: Table, key: Row) -> tuple[bytes, int] | No
 
 def _events(database: Database, table: Table, operations: Sequence[RowOperation]) -> Iterator[Event]:
     knows = Contexts(database).knows
-    told = list(steps(None, operations, knows, table.key_indexes, is_whole=True))
+    told = list(steps(None, operations, knows, is_whole=True))
     heads = {head.dot for head in told[-1].heads}
     before: dict[bytes, None] = {}
     for step in told:

@@ -7,8 +7,8 @@ resolution may still come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -19,24 +19,38 @@ from sqlite_sync.database import Database
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, seq_of
 from sqlite_sync.tables import Column, Table, commas, insert_rows, literal, logged, mark
-from sqlite_sync.verdict import Image, MissingParentError, RowOperation, Told, Verdict, conflict_kind, judge
+from sqlite_sync.verdict import (
+    Image,
+    MissingParentError,
+    RowOperation,
+    Told,
+    Verdict,
+    changed_columns,
+    conflict_kind,
+    judge,
+)
 
 IS_PARKED = f"kind IN ({commas(map(literal, PARKED_KINDS))})"
 _TOLD = -1  # in a base image, in a column's place: a delete says so
 _BATCH = 500  # parameters of one statement
 _FIXED = 5  # columns of `operation_columns` before the values
 _KINDS = tuple(Kind)  # by number: a look-up by value takes longer than all else about an operation
+_UPDATE = Kind.UPDATE
 
 
 @dataclass(slots=True)
 class Fork:
-    """A fork as it is to be stored; `number` is None for a new one."""
+    """A fork as it is to be stored; `number` is None for a new one, `others` are the heads it is in conflict with."""
 
     number: int | None
     key: Row
     base: Image
     operations: Sequence[RowOperation]
     verdict: Verdict
+    others: Sequence[RowOperation] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.others = self.verdict.conflicting()
 
 
 def create_keys(database: Database, table: Table) -> None:
@@ -75,15 +89,14 @@ def store(database: Database, table: Table, forks: Sequence[Fork]) -> list[Opene
     before = _stored(database, forks)
     database.executemany("DELETE FROM main.sync_conflicts WHERE conflict_id = ?", [(pair,) for pair in before])
     versions.remove(database, table, before)
-    found = [(fork, list(fork.verdict.conflicting())) for fork in forks]
-    _store_heads(database, table, found)
+    _store_heads(database, table, forks)
     records: list[tuple[Any, ...]] = []
     images: list[tuple[bytes, Sequence[Image]]] = []
     opened: list[Opened] = []
-    for fork, others in found:
+    for fork in forks:
         verdict = fork.verdict
         shown = verdict.shown
-        for other in others:
+        for other in fork.others:
             op_ids = id_of(shown), id_of(other)
             pair = conflict_id(*op_ids)
             kind, differing = conflict_kind(shown, other, verdict.images), _differing(table, verdict, other)
@@ -105,13 +118,13 @@ def _stored(database: Database, forks: Sequence[Fork]) -> set[bytes]:
     return {pair for number in known for (pair,) in database.execute(select, (number,))}
 
 
-def _store_heads(database: Database, table: Table, found: Sequence[tuple[Fork, Sequence[RowOperation]]]) -> None:
-    """Store everything about forks but their conflicts, which are with these heads; new ones get their number."""
+def _store_heads(database: Database, table: Table, forks: Sequence[Fork]) -> None:
+    """Store everything about forks but their conflicts; new ones get their number."""
     number: int = database.one("SELECT coalesce(max(fork), 0) FROM main.sync_forks")
     known, new, keys = list[tuple[Any, ...]](), list[tuple[Any, ...]](), list[Row]()
     positions = [column.position for column in table.columns]
-    for fork, others in found:
-        row = (pack_base(positions, fork.base), fork.verdict.shown.dot, int(bool(others)))
+    for fork in forks:
+        row = (pack_base(positions, fork.base), fork.verdict.shown.dot, int(bool(fork.others)))
         if fork.number is None:
             fork.number = number = number + 1
             new.append((*row, number))
@@ -127,7 +140,7 @@ def _store_heads(database: Database, table: Table, found: Sequence[tuple[Fork, S
     insert_rows(database, f"main.sync_keys_{table.number}", keys)
     database.executemany(
         "INSERT INTO main.sync_fork_operations VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(fork.number, op.dot) for fork, _ in found for op in fork.operations],
+        [(fork.number, op.dot) for fork in forks for op in fork.operations],
     )
 
 
@@ -149,7 +162,7 @@ def renew_images(database: Database, table: Table) -> None:
     whole = catalog.whole(database, table)
     recorded = {pair for (pair,) in database.execute("SELECT conflict_id FROM main.sync_conflicts")}
     for _, base, operations in loaded_all(database, whole, open_forks(database, table)):
-        verdict = judged(base, operations, contexts, whole)
+        verdict = judged(base, operations, contexts)
         for other in verdict.conflicting():
             pair = pair_id(verdict.shown, other)
             if pair not in recorded:  # one of its operations was only listed: judging the fork records it
@@ -172,7 +185,7 @@ def renew_images(database: Database, table: Table) -> None:
 
 def _shown_image(database: Database, table: Table, fork: int, contexts: Contexts) -> Image:
     base, operations = loaded(database, table, fork)
-    return judged(base, operations, contexts, table).image
+    return judged(base, operations, contexts).image
 
 
 def _versions(table: Table, verdict: Verdict, other: RowOperation) -> Sequence[Image]:
@@ -212,13 +225,14 @@ def loaded(database: Database, table: Table, fork: int) -> tuple[Image, list[Row
         f"{log.AUTHOR} WHERE f.fork = ? ORDER BY {log.TOTAL_ORDER}",
         (fork,),
     )
-    return unpack_base(table, base), [row_operation(table, row) for row in rows]
+    return unpack_base(table, base), [*map(operation_reader(table), rows)]
 
 
 def loaded_all(
     database: Database, table: Table, forks: Sequence[int]
 ) -> Iterator[tuple[int, Image, list[RowOperation]]]:
     """Read these forks: number, base image, operations in the total order."""
+    read = operation_reader(table)
     for some in batches(forks):
         rows = database.execute(
             f"SELECT f.fork, s.base, {operation_columns(table)} FROM main.sync_fork_operations AS f "
@@ -228,7 +242,7 @@ def loaded_all(
         ).fetchall()
         for fork, group in groupby(rows, key=lambda row: row[0]):
             own = list(group)
-            yield fork, unpack_base(table, own[0][1]), [row_operation(table, row[2:]) for row in own]
+            yield fork, unpack_base(table, own[0][1]), [read(row[2:]) for row in own]
 
 
 def open_forks(database: Database, table: Table) -> list[int]:
@@ -242,7 +256,7 @@ def read_operation(database: Database, table: Table, dot: int) -> RowOperation:
     row = database.execute(
         f"SELECT {operation_columns(table)} FROM main.sync_operations AS o {log.AUTHOR} WHERE o.op = ?", (dot,)
     ).fetchone()
-    return row_operation(table, row)
+    return operation_reader(table)(row)
 
 
 def history(database: Database, table: Table, op: RowOperation) -> list[RowOperation]:
@@ -260,15 +274,15 @@ def row_history(database: Database, table: Table, keys: Sequence[Value]) -> list
         f"WHERE o.table_no = {table.number} AND {where} ORDER BY {log.TOTAL_ORDER}",
         keys,
     )
-    return [row_operation(table, row) for row in rows]
+    return [*map(operation_reader(table), rows)]
 
 
-def judged(base: Image, operations: Sequence[RowOperation], contexts: Contexts, table: Table) -> Verdict:
+def judged(base: Image, operations: Sequence[RowOperation], contexts: Contexts) -> Verdict:
     """Judge a stored fork, as it was judged when it was stored."""
     try:
-        return judge(base, operations, contexts.knows, table.key_indexes)
+        return judge(base, operations, contexts.knows)
     except MissingParentError:
-        return judge(base, operations, contexts.knows, table.key_indexes, is_whole=True)
+        return judge(base, operations, contexts.knows, is_whole=True)
 
 
 def rebase(database: Database, table: Table) -> None:
@@ -283,7 +297,7 @@ def rebase(database: Database, table: Table) -> None:
 
 
 def operation_columns(table: Table) -> str:
-    """Render the columns of the log and of `sync_devices` that `row_operation` reads."""
+    """Render the columns of the log and of `sync_devices` that `operation_reader` is for."""
     values = map(logged_value, table.columns)
     return commas(["o.op", "o.kind", "o.base", "o.hlc", "d.device_id", *values, *(f"o.{c.old}" for c in table.columns)])
 
@@ -293,12 +307,19 @@ def logged_value(column: Column) -> str:
     return f"iif(o.kind = {Kind.UPDATE:d}, o.{column.new}, {logged(column)})" if column.fill else f"o.{column.new}"
 
 
-def row_operation(table: Table, row: tuple[Any, ...]) -> RowOperation:
-    """Make the value that a row is judged by; `row` begins with the columns of `operation_columns`."""
-    op, kind, base, hlc, device_id = row[:_FIXED]
+def operation_reader(table: Table) -> Callable[[tuple[Any, ...]], RowOperation]:
+    """Make the function that makes an operation of a line; it begins with the columns of `operation_columns`."""
     middle = _FIXED + len(table.columns)
     end = middle + len(table.columns)
-    return RowOperation(op, _KINDS[kind], base, (hlc, device_id, seq_of(op)), row[_FIXED:middle], row[middle:end])
+    key = frozenset(table.key_indexes)
+
+    def read(line: tuple[Any, ...]) -> RowOperation:
+        op, number, base, hlc, device_id = line[:_FIXED]
+        kind, values, old = _KINDS[number], line[_FIXED:middle], line[middle:end]
+        changed = changed_columns(values, old, key) if kind is _UPDATE else ()
+        return RowOperation(op, kind, base, (hlc, device_id, seq_of(op)), values, old, changed)
+
+    return read
 
 
 def named(table: Table, image: Image) -> dict[str, Value] | None:

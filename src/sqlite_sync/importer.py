@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlite_sync import (
     appender,
@@ -27,7 +28,7 @@ from sqlite_sync.appender import SCHEMA, Device, InvalidError
 from sqlite_sync.applier import Todo
 from sqlite_sync.bundle import Header
 from sqlite_sync.catalog import Entry
-from sqlite_sync.codec import Value
+from sqlite_sync.codec import Row, Value
 from sqlite_sync.conflicts import Conflict
 from sqlite_sync.contested import Plan
 from sqlite_sync.database import Database
@@ -63,16 +64,14 @@ class TableChange:
     parked: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RowName:
+class RowName(NamedTuple):  # by the ten thousand, as conflicts are
     """A row, by table and key."""
 
     table_name: str
     row_pk: Mapping[str, Value]
 
 
-@dataclass(frozen=True, slots=True)
-class RowChange:
+class RowChange(NamedTuple):
     """A row that a dry run would change; `change` is insert, update or delete."""
 
     table_name: str
@@ -300,8 +299,17 @@ def _note(database: Database, header: Header, found: Sequence[Device], now_ms: i
     log.raise_floor(database, max(d.range.to_hlc for d in found))
 
 
-def _key_names(table: Table, values: Sequence[Value]) -> dict[str, Value]:
-    return {column.name: value for column, value in zip(table.key, values, strict=True)}
+def _named(table: Table, keys: Iterable[Row]) -> Iterator[dict[str, Value]]:
+    """Give keys their column names."""
+    names = [column.name for column in table.key]
+    return (dict(zip(names, key, strict=True)) for key in keys)
+
+
+def _changed_rows(plans: Sequence[Plan]) -> Iterator[RowChange]:
+    for one in plans:
+        keys = _named(one.table, (key for _, key in one.rows))
+        for (change, _), key in zip(one.rows, keys, strict=True):
+            yield RowChange(one.table.name, key, change)
 
 
 def _result(database: Database, header: Header, done: _Done) -> ImportResult:
@@ -335,9 +343,7 @@ def _result(database: Database, header: Header, done: _Done) -> ImportResult:
             if p.simple or p.final or p.parked
         ),
         conflicts=tuple(opened),
-        overridden=tuple(RowName(p.table.name, _key_names(p.table, key)) for p in plans for key in p.overridden),
-        rows=tuple(RowChange(p.table.name, _key_names(p.table, key), change) for p in plans for change, key in p.rows)[
-            :MOST_ROWS
-        ],
+        overridden=tuple([RowName(p.table.name, key) for p in plans for key in _named(p.table, p.overridden)]),
+        rows=tuple(_changed_rows(plans))[:MOST_ROWS],
         notes=tuple(f"{name} is not enabled here: its operations are held until it is" for name in done.held_tables),
     )

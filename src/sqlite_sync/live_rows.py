@@ -53,7 +53,7 @@ class LiveRows:
     def of_fork(self, table: Table, fork: int) -> LiveRow | None:
         """Return the row of a fork; None where its shown head is absent."""
         base, operations = forks.loaded(self._database, table, fork)
-        image = forks.judged(base, operations, self._contexts, table).image
+        image = forks.judged(base, operations, self._contexts).image
         key = tuple(operations[0].values[table.columns.index(column)] for column in table.key)
         return None if image is None else self._row(table, key, image, fork)
 
@@ -69,7 +69,7 @@ class LiveRows:
             recent = self._recent(table, key)
             return [] if recent is None else [recent]
         base, operations = forks.loaded(self._database, table, fork)
-        verdict = forks.judged(base, operations, self._contexts, table)
+        verdict = forks.judged(base, operations, self._contexts)
         return [verdict.shown.dot, *(other.dot for other in verdict.others)]
 
     def logged_heads(self, table: Table, key: Row) -> list[int]:
@@ -160,10 +160,10 @@ class LiveRows:
         base, operations = None, [op]
         try:
             if op.kind not in (Kind.RESOLVE, Kind.RESOLVE_DELETE):
-                base = before(image, op, table.key_indexes)
+                base = before(image, op)
         except MissingParentError:
             operations = forks.history(self._database, table, op)
-        verdict = judge(base, operations, self._contexts.knows, table.key_indexes, is_whole=True)
+        verdict = judge(base, operations, self._contexts.knows, is_whole=True)
         native = tuple(op.values[table.columns.index(column)] for column in table.key)
         made = Fork(None, native, base, operations, verdict)
         forks.store(self._database, table, [made])

@@ -152,7 +152,7 @@ def _judge_forks(database: Database, table: Table) -> None:
     ).fetchall()
     for fork, is_parked in found:
         base, operations = forks.loaded(database, table, fork)
-        image = None if is_parked else forks.judged(base, operations, contexts, table).image
+        image = None if is_parked else forks.judged(base, operations, contexts).image
         key = [operations[0].values[i] for i in map(table.columns.index, table.key)]
         same_key = " AND ".join(f"k{i} = {mark(value)}" for i, value in enumerate(key))
         database.execute(f"DELETE FROM {name} WHERE {same_key}", key)

@@ -53,7 +53,7 @@ def _held(database: Database, table: Table, fork: int, head: int) -> dict[str, V
         return {}
     _, listed = forks.loaded(database, whole, fork)
     operations = forks.history(database, whole, listed[0])
-    verdict = judge(None, operations, Contexts(database).knows, whole.key_indexes, is_whole=True)
+    verdict = judge(None, operations, Contexts(database).knows, is_whole=True)
     image = verdict.images[head] or ()
     pairs = zip(whole.columns, image, strict=False)
     return {column.new: value for column, value in list(pairs)[len(table.columns) :]}

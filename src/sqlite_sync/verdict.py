@@ -6,8 +6,8 @@ fold goes through the total order, which extends happened-before: whatever cover
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import compress, pairwise
 from operator import is_not
 from typing import NamedTuple
@@ -28,7 +28,10 @@ Order = tuple[int, bytes, int]
 
 
 class RowOperation(NamedTuple):  # made by the ten thousand, and four times as fast as a frozen dataclass
-    """An operation as its row sees it: `values` and `old` in the order of the table's columns."""
+    """An operation as its row sees it: `values` and `old` in the order of the table's columns.
+
+    `changed` are the columns that an update changed.
+    """
 
     dot: int
     kind: Kind
@@ -36,37 +39,38 @@ class RowOperation(NamedTuple):  # made by the ten thousand, and four times as f
     order: Order
     values: Row
     old: Row
+    changed: Sequence[int] = ()
 
 
 Knows = Callable[[RowOperation, RowOperation], bool]
+_NOTHING: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The state of one row; `images` has the image after every operation, in the total order.
+class Verdict(NamedTuple):  # for the same reason
+    """The state of one row: its shown head, whose image the table holds, and the others.
 
-    `base` is the image before them; `covered` has what each head covers, where there is more than one.
+    `images` has the image after every operation, in the total order, and `base` is the one before them; `covered` has
+    what each head covers, where there is more than one.
     """
 
     shown: RowOperation
+    image: Image
     others: tuple[RowOperation, ...]
     images: dict[int, Image]
-    base: Image = None
-    covered: dict[int, frozenset[int]] = field(default_factory=dict)
+    base: Image
+    covered: Mapping[int, frozenset[int]]
 
-    @property
-    def image(self) -> Image:
-        """What the table holds."""
-        return self.images[self.shown.dot]
-
-    def conflicting(self) -> Iterator[RowOperation]:
-        """Yield the heads whose image is not the shown one."""
-        return (head for head in self.others if not same_image(self.images[head.dot], self.image))
+    def conflicting(self) -> list[RowOperation]:
+        """List the heads whose image is not the shown one."""
+        return [head for head in self.others if not same_image(self.images[head.dot], self.image)]
 
     def base_of(self, heads: Iterable[RowOperation]) -> Image:
         """Return the image that these heads, two or more, have in common: of the last operation that all cover."""
-        common = frozenset.intersection(*[self.covered[head.dot] for head in heads])
-        last = next((dot for dot in reversed(self.images) if dot in common), None) if common else None
+        covered = [self.covered[head.dot] for head in heads]
+        if not all(covered):
+            return self.base
+        common = frozenset.intersection(*covered)
+        last = next((dot for dot in reversed(self.images) if dot in common), None)
         return self.base if last is None else self.images[last]
 
 
@@ -94,22 +98,20 @@ class MissingParentError(Exception):
     """An update has no row to change, or what only a delete says: the base image is not sure to be the state before."""
 
 
-def judge(
-    base: Image, operations: Sequence[RowOperation], knows: Knows, key: Collection[int], *, is_whole: bool = False
-) -> Verdict:
+def judge(base: Image, operations: Sequence[RowOperation], knows: Knows, *, is_whole: bool = False) -> Verdict:
     """Judge a row from its image before `operations`, which are in the total order and not empty.
 
     Where they are its whole history, an update without a row leaves it absent: a trigger of the application's that
     fired before ours changed the row and was logged before the insert that made it, whose values are the later ones.
     """
     if not is_whole and len(operations) == 2 and _are_rivals(operations[0], operations[1], knows):  # noqa: PLR2004 - the common conflict
-        return _judge_rivals(base, operations[0], operations[1], key)
+        return _judge_rivals(base, operations[0], operations[1])
     if is_whole and type(base) is Told:
         base = tuple(base)
     operations = _with_real_bases(operations)
-    *_, last = steps(base, operations, knows, key, is_whole=is_whole)
+    *_, last = steps(base, operations, knows, is_whole=is_whole)
     covered = {head.dot: _covered(head, operations, knows) for head in last.heads} if len(last.heads) > 1 else {}
-    return Verdict(last.shown, last.heads[:-1], last.images, base, covered)
+    return Verdict(last.shown, last.images[last.shown.dot], last.heads[:-1], last.images, base, covered)
 
 
 def _are_rivals(one: RowOperation, other: RowOperation, knows: Knows) -> bool:
@@ -117,16 +119,14 @@ def _are_rivals(one: RowOperation, other: RowOperation, knows: Knows) -> bool:
     return one.base is other.base is None and not knows(other, one)
 
 
-def _judge_rivals(base: Image, first: RowOperation, last: RowOperation, key: Collection[int]) -> Verdict:
+def _judge_rivals(base: Image, first: RowOperation, last: RowOperation) -> Verdict:
     """Judge two operations that both changed the base, as the fold through `steps` would."""
-    images = {first.dot: after(base, first, key), last.dot: after(base, last, key)}
+    images = {first.dot: after(base, first), last.dot: after(base, last)}
     shown, other = (first, last) if images[last.dot] is None and images[first.dot] is not None else (last, first)
-    return Verdict(shown, (other,), images, base, {first.dot: frozenset(), last.dot: frozenset()})
+    return Verdict(shown, images[shown.dot], (other,), images, base, {first.dot: _NOTHING, last.dot: _NOTHING})
 
 
-def steps(
-    base: Image, operations: Sequence[RowOperation], knows: Knows, key: Collection[int], *, is_whole: bool = False
-) -> Iterator[Step]:
+def steps(base: Image, operations: Sequence[RowOperation], knows: Knows, *, is_whole: bool = False) -> Iterator[Step]:
     """Yield what each operation makes of a row, as `judge` goes through them."""
     images: dict[int, Image] = {}
     heads: list[RowOperation] = []
@@ -135,7 +135,7 @@ def steps(
         parent = _parent(op, operations[:place], knows)
         before_op = base if parent is None else images[parent]
         is_stray = is_whole and before_op is None and op.kind == Kind.UPDATE
-        images[op.dot] = None if is_stray else after(before_op, op, key)
+        images[op.dot] = None if is_stray else after(before_op, op)
         superseded = [head for head in heads if _supersedes(op, head, knows)]
         gone = {head.dot for head in superseded}
         heads = [*(head for head in heads if head.dot not in gone), op]
@@ -157,14 +157,17 @@ def _with_real_bases(operations: Sequence[RowOperation]) -> list[RowOperation]:
 
 def is_chain(operations: Sequence[RowOperation], knows: Knows) -> bool:
     """Tell whether each operation was written with the one before it in the row."""
-    return all(op.base is None and knows(op, before) for before, op in pairwise(operations))
+    for before, op in pairwise(operations):  # noqa: SIM110 - `all` of a generator takes longer than what it asks
+        if op.base is not None or not knows(op, before):
+            return False
+    return True
 
 
-def after(image: Image, op: RowOperation, key: Collection[int]) -> Image:
+def after(image: Image, op: RowOperation) -> Image:
     """Return the image after `op`, written on `image`."""
     match op.kind:
         case Kind.UPDATE if image is not None and type(image) is not Told:
-            return _with(image, op.values, op, key)
+            return _with(image, op.values, op.changed)
         case Kind.UPDATE:
             raise MissingParentError
         case Kind.INSERT | Kind.RESOLVE:
@@ -172,11 +175,11 @@ def after(image: Image, op: RowOperation, key: Collection[int]) -> Image:
     return None
 
 
-def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
+def before(image: Image, op: RowOperation) -> Image:
     """Return the image on which `op` was written; the inverse of `after`. A resolution does not say it."""
     match op.kind:
         case Kind.UPDATE if image is not None:
-            former = _with(image, op.old, op, key)
+            former = _with(image, op.old, op.changed)
             return Told(former) if type(image) is Told else former
         case Kind.INSERT:
             return None
@@ -185,20 +188,18 @@ def before(image: Image, op: RowOperation, key: Collection[int]) -> Image:
     raise MissingParentError
 
 
-def _with(image: Row, values: Row, op: RowOperation, key: Collection[int]) -> Row:
+def _with(image: Row, values: Row, changed: Sequence[int]) -> Row:
     """Replace the columns of an image that an update changed."""
     found = list(image)
-    for i in compress(range(len(image)), map(is_not, op.values, op.old)):  # most columns have NULL twice
-        if is_changed(op, i, key):
-            found[i] = values[i]
+    for i in changed:
+        found[i] = values[i]
     return tuple(found)
 
 
-def is_changed(op: RowOperation, column: int, key: Collection[int]) -> bool:
-    """Tell whether an update changed a column."""
-    if column in key:
-        return op.old[column] is not None
-    return not same(op.values[column], op.old[column])
+def changed_columns(values: Row, old: Row, key: Collection[int]) -> list[int]:
+    """List the columns that an update changed; one of the key, which always has its value, where it says an old one."""
+    unlike = compress(range(len(values)), map(is_not, values, old))  # most columns have NULL twice
+    return [i for i in unlike if (old[i] is not None if i in key else not same(values[i], old[i]))]
 
 
 def same_image(left: Image, right: Image) -> bool:

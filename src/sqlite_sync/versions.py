@@ -73,12 +73,14 @@ def view_name(table_name: str) -> str:
     return f"sync_conflicts_{table_name}"
 
 
-def put(database: Database, table: Table, found: Iterable[tuple[bytes, Sequence[Image]]]) -> None:
+def put(database: Database, table: Table, found: Sequence[tuple[bytes, Sequence[Image]]]) -> None:
     """Store the base, local and remote image of conflicts."""
     into = f"main.sync_images_{table.number} (conflict_id, version, {commas(map(_stored, table.columns))})"
+    every = [image for _, images in found for image in images if image is not None]
+    has_raw_text = RawText in map(type, chain.from_iterable(every))
     whole, single = list[Row](), list[Row]()
     for conflict_id, (base, local, remote) in found:
-        if base is None or local is None or remote is None or RawText in map(type, chain(base, local, remote)):
+        if has_raw_text or base is None or local is None or remote is None:
             named = zip(VERSIONS, (base, local, remote), strict=True)
             single += [(conflict_id, version, *image) for version, image in named if image is not None]
         else:
