@@ -62,7 +62,7 @@ def unpack(packed: bytes) -> Row:
 
 def pack_image(image: Mapping[int, Value]) -> bytes:
     """Encode a row as column position -> value."""
-    ordered = dict(sorted(image.items()))
+    ordered = image if [*image] == sorted(image) else dict(sorted(image.items()))  # nearly always it is
     if RawText in map(type, image.values()):
         return pack_tree({position: _outward(value) for position, value in ordered.items()})
     return pack_tree(ordered)
