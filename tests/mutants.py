@@ -132,7 +132,7 @@ MUTANTS = (
     Mutant("reconcile: what was held is superseded", "reconciler.py", "        known[device] = min(known[device], seq - 1)\n", "", RECONCILE),
     Mutant("reconcile: new columns are not filled from the log", "reconciler.py", '            database.execute(\n                f"UPDATE OR ABORT', '            _ = (\n                f"UPDATE OR ABORT', RECONCILE),
     Mutant("reconcile: broken capture is not seen", "settler.py", "if capture.problem(database, table)]", "if False]", RECONCILE),
-    Mutant("reconcile: lost laws stay lost", "settler.py", "    database.enact()\n", "", RECONCILE),
+    Mutant("reconcile: lost laws stay lost", "settler.py", "    schema.enact(database)\n", "", RECONCILE),
     # --- renew, folder
     Mutant("renew: times begin before the former device's", "devices.py", 'hlc_floor = max(hlc_floor, ?2)",\n        (agreed, floor),', 'hlc_floor = max(hlc_floor, ?2 - ?2)",\n        (agreed, floor),', PROMISES),
     Mutant("renew: bases keep their numbers", "devices.py", "        database.execute(f\"UPDATE main.sync_operations SET {moved('base')} WHERE base > 0\")\n", "", PROMISES),

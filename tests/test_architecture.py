@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (  # from the ground up; a room may import
     ("operation",),
     ("verdict",),
     ("database",),
-    ("indexes", "peers"),
+    ("indexes", "peers", "schema"),
     ("tables", "births"),
     ("catalog", "bundle", "app_triggers", "triggers", "versions"),
     ("bundle_reader", "transcoder", "log", "capture"),
@@ -106,7 +106,7 @@ def test_only_the_database_room_opens_the_users_file() -> None:
     }
     assert connecting == {
         "database",
-        *("bundle", "bundle_reader", "transcoder", "app_triggers"),  # scratch or copies
+        *("bundle", "bundle_reader", "transcoder", "app_triggers", "schema"),  # scratch or copies
     }
 
 

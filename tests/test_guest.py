@@ -11,7 +11,7 @@ import pytest
 
 from conftest import send
 from sqlite_sync import DatabaseError, SchemaError, SyncEngine, SyncError
-from sqlite_sync.database import resource, schema_names
+from sqlite_sync.schema import our_names
 
 PEER = bytes(range(16))
 
@@ -148,11 +148,10 @@ CONNECTIONS: dict[str, Callable[[sqlite3.Connection], object]] = {
         "INSERT INTO temp.notes VALUES (1, 2, 3)"
     ),
     "temporary tables of names of ours": lambda c: [
-        c.execute(f"CREATE TEMP TABLE {name} (mine)")
-        for name in (*schema_names(resource("schema.sql")), "sync_keys_1", "sync_notes_1")
+        c.execute(f"CREATE TEMP TABLE {name} (mine)") for name in (*our_names(), "sync_keys_1", "sync_notes_1")
     ],
     "temporary views of names of ours": lambda c: [
-        c.execute(f"CREATE TEMP VIEW {name} AS SELECT 1 AS mine") for name in schema_names(resource("schema.sql"))
+        c.execute(f"CREATE TEMP VIEW {name} AS SELECT 1 AS mine") for name in our_names()
     ],
     "a temporary trigger": lambda c: c.execute(
         "CREATE TEMP TRIGGER seen AFTER UPDATE ON parts BEGIN INSERT INTO cache (words) VALUES ('seen'); END"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from files import make
-from sqlite_sync import SyncEngine, bundle, database
+from sqlite_sync import SyncEngine, bundle, schema
 
 FORMATS = sorted(path for path in make.FOLDER.glob("format-*") if path.is_dir())
 
@@ -29,7 +29,7 @@ def expected(old: Path) -> dict[str, Any]:
 
 def test_the_present_format_has_its_files() -> None:
     """Run tests/files/make.py once when the format changes."""
-    assert make.FOLDER / f"format-{max(database.FORMAT, bundle.FORMAT)}" in FORMATS
+    assert make.FOLDER / f"format-{max(schema.FORMAT, bundle.FORMAT)}" in FORMATS
 
 
 def _goes_on(engine: SyncEngine, folder: Path) -> None:

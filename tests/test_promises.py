@@ -11,14 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from conftest import TODOS, MakeEngine, exchange, rows, send, set_clock
-from sqlite_sync import BundleError, DeviceError, GapError, SyncEngine, SyncError, inspect_bundle
+from sqlite_sync import BundleError, Conflict, DeviceError, GapError, SyncEngine, SyncError, inspect_bundle
 
 PEER = bytes(range(16))
 
@@ -37,12 +36,12 @@ def state(engine: SyncEngine) -> tuple[object, ...]:
         rows(engine),
         engine.get_vector_clock(),
         list(engine.operations()),
-        {replace(conflict) for conflict in map(_hashable, engine.get_unresolved_conflicts())},
+        set(map(_hashable, engine.get_unresolved_conflicts())),
     )
 
 
-def _hashable(conflict: object) -> object:
-    return replace(conflict, row_pk=tuple(conflict.row_pk.items()))
+def _hashable(conflict: Conflict) -> tuple[object, ...]:
+    return conflict._replace(row_pk=tuple(conflict.row_pk.items()))  # type: ignore[arg-type]
 
 
 def given(source: SyncEngine, peer: bytes, name: str) -> Path:

@@ -29,6 +29,7 @@ from sqlite_sync import (
     importer,
     log,
     peers,
+    schema,
 )
 from sqlite_sync.operation import ordinal_of
 from sqlite_sync.triggers import Renderer
@@ -74,8 +75,8 @@ def run(verification: ModuleType, capsys: pytest.CaptureFixture[str]) -> Runner:
 
 
 def let_the_log_be_changed(patch: Patch) -> None:
-    law = database.LAWS["sync_operations_no_update"]
-    patch.setitem(database.LAWS, "sync_operations_no_update", law.replace("SELECT RAISE(ABORT", "SELECT max(1"))
+    law = schema.LAWS["sync_operations_no_update"]
+    patch.setitem(schema.LAWS, "sync_operations_no_update", law.replace("SELECT RAISE(ABORT", "SELECT max(1"))
 
 
 def take_in_bundles_with_gaps(patch: Patch) -> None:
@@ -148,7 +149,8 @@ def show_the_own_version(patch: Patch) -> None:
         heads = [*verdict.others, verdict.shown]
         own = [head for head in heads if ordinal_of(head.dot) == 0 and verdict.images[head.dot] is not None]
         shown = own[-1] if own else verdict.shown
-        return replace(verdict, shown=shown, others=tuple(head for head in heads if head is not shown))
+        others = tuple(head for head in heads if head is not shown)
+        return verdict._replace(shown=shown, image=verdict.images[shown.dot], others=others)
 
     patch.setattr(contested, "judge", judge_selfishly)
     patch.setattr(forks, "judge", judge_selfishly)

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlite_sync import app_triggers, indexes, reconciler, tables
+from sqlite_sync import app_triggers, indexes, reconciler, schema, tables
 from sqlite_sync.app_triggers import Scratch
 from sqlite_sync.database import Database
 from sqlite_sync.errors import TableError
@@ -78,7 +78,7 @@ def read(database: Database) -> list[Facts]:
     rows = database.execute(
         "SELECT name, type, wr, strict FROM pragma_table_list WHERE schema = 'main' ORDER BY name"
     ).fetchall()
-    is_prepared = database.is_prepared()
+    is_prepared = schema.is_prepared(database)
     wanted = [row for row in rows if not (is_ours(row[0]) if is_prepared else row[0].lower().startswith("sqlite_"))]
     scratch = _compiled(database)
     try:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlite_sync import births, bundle, catalog, mapping, renumbering
+from sqlite_sync import births, bundle, catalog, mapping, renumbering, schema
 from sqlite_sync.births import Mentioned
 from sqlite_sync.bundle import DeviceRange, Header, Part, TableDescription
 from sqlite_sync.catalog import Entry
@@ -68,7 +68,7 @@ def append(database: Database, header: Header, found: Sequence[Device], progress
     total, done = sum(device.new_count for device in found), 0
     if total:
         numbers = _numbered(database, header, {device.range.ordinal: device.ordinal for device in found})
-        with database.open_log():
+        with schema.open_log(database):
             for table in header.tables:
                 done += _append_table(database, table, numbers)
                 progress(done)

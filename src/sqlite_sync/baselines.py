@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from hashlib import sha256
 
-from sqlite_sync import births, catalog, log, renumbering
+from sqlite_sync import births, catalog, log, renumbering, schema
 from sqlite_sync.catalog import Entry
 from sqlite_sync.codec import pack, pack_tree
 from sqlite_sync.database import Database
@@ -46,7 +46,7 @@ def take(database: Database, table: Table, same: Same | None) -> int:
         )
         return count
     names = commas(column.sql for column in table.columns)
-    with database.open_log():
+    with schema.open_log(database):
         database.execute(
             f"INSERT INTO main.sync_operations (op, table_no, kind, hlc, {commas(c.new for c in table.columns)}) "
             f"SELECT row_number() OVER (ORDER BY {order}) + ?, {table.number}, {Kind.INSERT:d}, {HLC}, {names} "

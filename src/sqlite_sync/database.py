@@ -1,4 +1,4 @@
-"""The user's file: its connection, our tables in it, transactions, and who this device is.
+"""The user's file: its connection, transactions, and who this device is.
 
 Everything goes through one connection, the user's: two SQLite libraries in one process break each other's POSIX locks,
 and the application may have registered collations and functions there.
@@ -21,27 +21,10 @@ import uuid_utils
 from sqlite_sync.codec import RawText, decode_converted, decode_text
 from sqlite_sync.errors import DatabaseError, SchemaError, StateError, SyncError
 
-FORMAT = 1
 UTF_8 = "UTF-8"
 BY_CODE_POINT = "sync_by_code_point"  # how BINARY compares texts in a file in UTF-8
 OLDEST_SQLITE = (3, 37, 0)  # PRAGMA table_list
 Connect = Callable[[str], sqlite3.Connection]
-
-LAWS = {
-    "sync_operations_no_update": """
-CREATE TRIGGER sync_operations_no_update BEFORE UPDATE ON sync_operations
-BEGIN SELECT RAISE(ABORT, 'sync_operations is append-only'); END""",
-    "sync_operations_no_delete": """
-CREATE TRIGGER sync_operations_no_delete BEFORE DELETE ON sync_operations
-BEGIN SELECT RAISE(ABORT, 'sync_operations is append-only'); END""",
-    # REPLACE deletes without firing a delete trigger; an automatic rowid is -1 here, so capture does not pay a look-up.
-    "sync_operations_no_replace": """
-CREATE TRIGGER sync_operations_no_replace BEFORE INSERT ON sync_operations WHEN NEW.op <> -1
-BEGIN
-    SELECT RAISE(ABORT, 'sync_operations is append-only')
-    WHERE EXISTS (SELECT 1 FROM sync_operations WHERE op = NEW.op);
-END""",
-}
 
 _REMEDIES = {
     sqlite3.SQLITE_BUSY: "is locked by another connection for longer than the timeout: close it, or try again later",
@@ -300,109 +283,16 @@ class Database:
             self.enforces_foreign_keys = False
             self.put_right(f"PRAGMA foreign_keys = {was_on}")
 
-    @contextmanager
-    def open_log(self) -> Iterator[None]:
-        """Lift the log's laws inside a transaction, for bulk appends and for `renew_device`."""
-        for name in LAWS:
-            self.execute(f"DROP TRIGGER IF EXISTS main.{name}")
-        yield
-        for law in LAWS.values():
-            self.create_trigger(law)
-
-    def lost_laws(self) -> list[str]:
-        """Name the triggers that keep the log append-only and are missing, or have another text."""
-        rows = self.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger'")
-        found = dict(rows.fetchall())
-        return [name for name, law in LAWS.items() if found.get(name) != law.strip()]
-
-    def enact(self) -> None:
-        """Put lost laws of the log back, inside a transaction."""
-        for name in self.lost_laws():
-            self.execute(f"DROP TRIGGER IF EXISTS main.{name}")
-            self.execute(LAWS[name])
-
     def require_no_transaction(self) -> None:
         """Refuse to work inside a transaction that the user has open."""
         if self.connection.in_transaction:
             msg = f"a transaction is open on the engine's connection to {self.path}: commit it or roll it back first"
             raise StateError(msg)
 
-    def is_prepared(self) -> bool:
-        """Tell whether our tables are in the file."""
-        return bool(self.one("SELECT 1 FROM main.sqlite_schema WHERE name = 'sync_state'"))
-
-    def prepare(self) -> None:
-        """Put our tables into the file, once; check their version ever after."""
-        if self.is_prepared():
-            self._require_format()
-            self._require_whole()
-            return
-        with self.transaction():
-            if self.is_prepared():  # another process was faster
-                return
-            self._require_free_names()
-            self.script(resource("schema.sql"))
-            for law in LAWS.values():
-                self.create_trigger(law)
-            self.execute("INSERT INTO main.sync_state VALUES (?, 1, 0, 0)", (FORMAT,))  # 1 is the HLC of baselines
-            self.execute("INSERT INTO main.sync_devices VALUES (0, ?, 0)", (new_uuid(),))
-
     def device_id(self) -> bytes:
         """Return the id of this device."""
         device_id: bytes = self.one("SELECT device_id FROM main.sync_devices WHERE ordinal = 0")
         return device_id
-
-    def _require_format(self) -> None:
-        columns = [row[0] for row in self.execute("SELECT name FROM pragma_table_info('sync_state', 'main')")]
-        found = self.one("SELECT format FROM main.sync_state") if columns[:1] == ["format"] else None
-        if found is None:
-            msg = (
-                f"{self.path} has a table sync_state that is not ours: the application uses names that "
-                "sqlite_sync needs"
-            )
-            raise SchemaError(msg)
-        if found != FORMAT:
-            msg = (
-                f"{self.path} has sync tables of format {found}, this version knows {FORMAT}: use a "
-                "newer sqlite-sync-core"
-            )
-            raise SchemaError(msg)
-
-    def _require_whole(self) -> None:
-        lost = self.lost_tables()
-        if lost:
-            msg = (
-                f"{self.path} has lost {', '.join(lost)}, which sqlite_sync keeps there: another program removed "
-                "it. Restore a backup of the file, or begin anew with a copy from another device"
-            )
-            raise SchemaError(msg)
-
-    def lost_tables(self) -> list[str]:
-        """Name the tables of ours that a prepared file lacks."""
-        found = self._names()
-        wanted = [name for name in schema_names(resource("schema.sql")) if name not in LAWS]
-        if "sync_columns" in found:
-            rows = self.execute("SELECT DISTINCT table_no FROM main.sync_columns WHERE is_here ORDER BY table_no")
-            wanted += [f"sync_keys_{number}" for (number,) in rows.fetchall()]
-            rows = self.execute("SELECT table_no FROM main.sync_columns WHERE key_place = 1 AND mapped = table_no")
-            wanted += [f"sync_births_{number}" for (number,) in rows.fetchall()]
-        return [name for name in wanted if name not in found]
-
-    def taken_names(self) -> list[str]:
-        """Name what stands in an unprepared file under names that we need."""
-        return sorted(self._names().intersection(schema_names(resource("schema.sql"))))
-
-    def _names(self) -> set[str]:
-        return {row[0].lower() for row in self.execute("SELECT name FROM main.sqlite_schema")}
-
-    def _require_free_names(self) -> None:
-        clash = self.taken_names()
-        if clash:
-            msg = (
-                f"{self.path} already has {', '.join(clash)}: sqlite_sync needs these names; rename "
-                "them in the application (or, if another program removed the table sync_state, restore a backup)"
-            )
-            raise SchemaError(msg)
 
 
 def sync_folder(folder: Path) -> None:
@@ -428,17 +318,6 @@ def statements(sql: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement.strip()
             statement = ""
-
-
-def schema_names(sql: str) -> list[str]:
-    """List what a script creates, by running it in a scratch database."""
-    scratch = sqlite3.connect(":memory:")
-    try:
-        scratch.executescript(sql)
-        names = [name for (name,) in scratch.execute("SELECT name FROM sqlite_schema")]
-    finally:
-        scratch.close()
-    return [name.lower() for name in (*names, *LAWS) if not name.startswith("sqlite_")]
 
 
 def in_schema(sql: str, schema: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlite_sync import births, bundle, catalog, log, peers, versions
+from sqlite_sync import births, bundle, catalog, log, peers, schema, versions
 from sqlite_sync.bundle import DeviceRange, Header
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import BundleError, DeviceError
@@ -193,7 +193,7 @@ def _renumber(database: Database, agreed: int, ordinal: int) -> None:
     def moved(name: str) -> str:
         return f"{name} = CASE WHEN {name} > {agreed} THEN {name} - {agreed} ELSE {name} - {shift} END"
 
-    with database.open_log():
+    with schema.open_log(database):
         database.execute(f"UPDATE main.sync_operations SET op = op - {shift} WHERE op BETWEEN 1 AND {agreed}")
         database.execute(f"UPDATE main.sync_operations SET op = op - {agreed} WHERE op > {agreed}")
         database.execute(f"UPDATE main.sync_operations SET {moved('base')} WHERE base > 0")

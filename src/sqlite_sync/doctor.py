@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sqlite_sync import anatomy, app_triggers, audit, capture, catalog, conflicts, guesses, hazards, status
+from sqlite_sync import anatomy, app_triggers, audit, capture, catalog, conflicts, guesses, hazards, schema, status
 from sqlite_sync.anatomy import Facts
 from sqlite_sync.app_triggers import AppTrigger
 from sqlite_sync.database import Database, read_only
@@ -50,8 +50,8 @@ def _guarded(database: Database, *, deep: bool) -> Diagnosis:
 def read(database: Database, *, deep: bool) -> Diagnosis:
     """Diagnose an open file, in one state of it."""
     with database.snapshot():
-        is_prepared = database.is_prepared()
-        lost = database.lost_tables() if is_prepared else []
+        is_prepared = schema.is_prepared(database)
+        lost = schema.lost_tables(database) if is_prepared else []
         everything = anatomy.read(database)
         entries = catalog.entries(database) if is_prepared and not lost else []
         around = _surroundings(database, everything, entries)
@@ -143,8 +143,8 @@ def _file(
         found.append(
             Finding("note", "encoding", message, "if you meet one, convert it to UTF-8: .dump into a new file")
         )
-    if not database.is_prepared():
-        taken = database.taken_names()
+    if not schema.is_prepared(database):
+        taken = schema.taken_names(database)
         if taken:
             message = f"already has {commas(taken)}, names that sqlite_sync needs"
             found.append(Finding("error", "names", message, "rename them in the application"))

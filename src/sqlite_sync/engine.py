@@ -33,6 +33,7 @@ from sqlite_sync import (
     reconciler,
     resolver,
     reuse,
+    schema,
     settler,
     status,
     transcoder,
@@ -89,7 +90,7 @@ class SyncEngine:
         """Prepare the file, once; return this device's id, always the same."""
         self._require_open()
         with self._database.guarded():
-            self._database.prepare()
+            schema.prepare(self._database)
             self._device_id = self._database.device_id()
         return self._device_id
 

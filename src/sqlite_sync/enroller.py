@@ -18,12 +18,13 @@ from sqlite_sync import (
     reconciler,
     renumbering,
     reuse,
+    schema,
     settler,
     tables,
     triggers,
     versions,
 )
-from sqlite_sync.database import LAWS, Database, resource, schema_names
+from sqlite_sync.database import Database
 from sqlite_sync.errors import ConstraintError, SchemaError, TableError
 from sqlite_sync.mapping import NO_WISH, Wish
 from sqlite_sync.tables import Table, fold, is_ours
@@ -182,10 +183,10 @@ def uninstall(database: Database) -> None:
         versions.drop_view(database, entry.name)
         for kind in ("keys", "notes", "images"):
             database.execute(f"DROP TABLE IF EXISTS main.sync_{kind}_{entry.number}")
-    for law in LAWS:
+    for law in schema.LAWS:
         database.execute(f"DROP TRIGGER IF EXISTS main.{law}")
     kinds = dict(database.execute("SELECT name, type FROM main.sqlite_schema").fetchall())
-    for name in schema_names(resource("schema.sql")):
+    for name in schema.our_names():
         if name in kinds:
             database.execute(f"DROP {kinds[name]} main.{name}")
 

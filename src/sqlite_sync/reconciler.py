@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sqlite_sync import app_triggers, applier, capture, catalog, forks, log, mapping, triggers
+from sqlite_sync import app_triggers, applier, capture, catalog, forks, log, mapping, schema, triggers
 from sqlite_sync.applier import Todo
 from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database, new_uuid
@@ -225,7 +225,7 @@ def _append(database: Database, table: Table, author: int | None) -> None:
     shown = triggers.outside(triggers.SHOWN).format(n=table.number, same_key=same_native("k", table, "x"))
     hlc = database.one(f"SELECT {triggers.outside(triggers.NEXT_HLC)}")
     op = "NULL" if author is None else f"x.rowid + {dot_number(author, 0)}"
-    with database.open_log():
+    with schema.open_log(database):
         database.execute(
             f"INSERT INTO main.sync_operations (op, table_no, kind, base, hlc, {columns}) "
             f"SELECT {op}, {table.number}, x.kind, {shown}, {hlc} + x.rowid - 1, {columns} FROM "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from sqlite_sync import births, catalog
+from sqlite_sync import births, catalog, schema
 from sqlite_sync.catalog import Entry
 from sqlite_sync.codec import pack_image, unpack_image
 from sqlite_sync.database import Database
@@ -26,7 +26,7 @@ def renumber(database: Database, number: int, moves: Iterable[tuple[int, int, in
     """
     database.execute("CREATE TEMP TABLE sync_moves (number, before, fresh, PRIMARY KEY (number, before)) WITHOUT ROWID")
     database.executemany("INSERT INTO temp.sync_moves VALUES (?, ?, ?)", moves)
-    with database.open_log():
+    with schema.open_log(database):
         for entry in catalog.entries(database):
             positions = [position for position, numbered in entry.numbers.items() if numbered == number]
             if positions:

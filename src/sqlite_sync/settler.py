@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlite_sync import applier, capture, catalog, forks, log, reconciler, reuse, unseen
+from sqlite_sync import applier, capture, catalog, forks, log, reconciler, reuse, schema, unseen
 from sqlite_sync.applier import Todo
 from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError
@@ -11,7 +11,7 @@ from sqlite_sync.tables import Table
 
 def is_needed(database: Database) -> bool:
     """Tell whether `settle` has anything to do; reads only."""
-    if database.lost_laws() or _broken(database) or reuse.is_needed(database):
+    if schema.lost_laws(database) or _broken(database) or reuse.is_needed(database):
         return True
     is_behind = database.one("SELECT settled_seq FROM main.sync_state") < log.own_seq(database)
     return is_behind and bool(database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks)"))
@@ -22,7 +22,7 @@ def settle(database: Database, *, is_changed: bool = False) -> None:
 
     Where tables changed, which `is_changed` says too, parked rows are tried again: a constraint may be gone.
     """
-    database.enact()
+    schema.enact(database)
     reuse.look(database)
     broken = _broken(database)
     for table in broken:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlite_sync import app_triggers, capture, catalog, conflicts, log, peers
+from sqlite_sync import app_triggers, capture, catalog, conflicts, log, peers, schema
 from sqlite_sync.app_triggers import AppTrigger
 from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError
@@ -90,7 +90,7 @@ def read(database: Database) -> Status:
 
 def log_problem(database: Database) -> str | None:
     """Say why the log is not protected; None when it is."""
-    lost = database.lost_laws()
+    lost = schema.lost_laws(database)
     if not lost:
         return None
     return f"the log has lost its protection {', '.join(lost)} (another program dropped it, or wrote its own)"

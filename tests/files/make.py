@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sqlite_sync import LastWriteWins, SyncEngine, bundle, database
+from sqlite_sync import LastWriteWins, SyncEngine, bundle, schema
 
 FOLDER = Path(__file__).parent
 SCHEMA = """
@@ -125,7 +125,7 @@ def expectations(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Make the files of the present format."""
-    version = max(database.FORMAT, bundle.FORMAT)
+    version = max(schema.FORMAT, bundle.FORMAT)
     folder = FOLDER / f"format-{version}"
     if folder.exists() and sys.argv[1:] != ["--replace"]:
         sys.exit(
