@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlite_sync.database import Database, in_schema
+from sqlite_sync.errors import TableError
 from sqlite_sync.indexes import tokens
 from sqlite_sync.tables import commas, fold, is_ours, literal, quote
 
@@ -88,6 +89,17 @@ def _words(database: Database) -> dict[str, int]:
     if not database.one("SELECT 1 FROM main.sqlite_schema WHERE name = 'sync_app_triggers'"):
         return {}  # not prepared yet
     return dict(database.execute("SELECT name, fires FROM main.sync_app_triggers").fetchall())
+
+
+def say(database: Database, trigger: str, fires: bool | None) -> None:  # noqa: FBT001
+    """Note the user's word on a trigger; None takes it back."""
+    named = "SELECT 1 FROM main.sqlite_schema WHERE type = 'trigger' AND name = ? COLLATE NOCASE"
+    if not database.one(named, (trigger,)):
+        msg = f"there is no trigger {trigger!r} in {database.path}"
+        raise TableError(msg)
+    database.execute("DELETE FROM main.sync_app_triggers WHERE name = ?", (trigger,))
+    if fires is not None:
+        database.execute("INSERT INTO main.sync_app_triggers VALUES (?, ?)", (trigger, fires))
 
 
 @contextmanager

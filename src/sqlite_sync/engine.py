@@ -6,13 +6,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, overload
 
 from sqlite_sync import (
     adopter,
+    app_triggers,
     appender,
     arbiter,
     births,
@@ -45,7 +46,7 @@ from sqlite_sync.database import Connect, Database
 from sqlite_sync.decision import Resolutions, Strategy
 from sqlite_sync.devices import Incoming
 from sqlite_sync.enroller import Enrollment
-from sqlite_sync.errors import BundleError, StateError, TableError
+from sqlite_sync.errors import StateError, TableError
 from sqlite_sync.explanation import Explanation, Key
 from sqlite_sync.exporter import Order
 from sqlite_sync.findings import Diagnosis
@@ -266,14 +267,7 @@ class SyncEngine:
     def set_trigger_fires(self, trigger: str, fires: bool | None) -> None:  # noqa: FBT001
         """Decide whether a trigger of the application fires during import; None leaves it to the rule."""
         with self._changing():
-            if not self._database.one(
-                "SELECT 1 FROM main.sqlite_schema WHERE type = 'trigger' AND name = ? COLLATE NOCASE", (trigger,)
-            ):
-                msg = f"there is no trigger {trigger!r} in {self.path}"
-                raise TableError(msg)
-            self._database.execute("DELETE FROM main.sync_app_triggers WHERE name = ?", (trigger,))
-            if fires is not None:
-                self._database.execute("INSERT INTO main.sync_app_triggers VALUES (?, ?)", (trigger, fires))
+            app_triggers.say(self._database, trigger, fires)
 
     # --- exchange -------------------------------------------------------------------------------------------------
 
@@ -286,7 +280,7 @@ class SyncEngine:
         what is held here.
         """
         with self._verb():
-            self._require_other_file(Path(output_path))
+            exporter.require_other_file(self.path, Path(output_path))
             peer = devices.require_peer_id(self._database, peer_device_id)
             self._settle()
             since = {} if peer is None else exporter.since_peer(self._database, peer)
@@ -424,17 +418,6 @@ class SyncEngine:
     def _mend(self) -> None:
         with self._changing():
             settler.settle(self._database)
-
-    def _require_other_file(self, target: Path) -> None:
-        own = [
-            self.path.resolve().with_name(self.path.resolve().name + suffix)
-            for suffix in ("", "-wal", "-shm", "-journal")
-        ]
-        with suppress(OSError):  # a name that cannot be: writing will say so
-            own += [target.resolve()] if target.samefile(self.path) else []
-        if target.resolve() in own:
-            msg = f"{target} is the database itself, or belongs to it: write the bundle to another file"
-            raise BundleError(msg)
 
     def _require_known(self, table: str | None) -> None:
         if table is not None and catalog.entry(self._database, table) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,6 +185,18 @@ def _values(table: TableDescription, part: Part, numberings: Mapping[int, Number
                 value, ordinal = births.outward(f"o.{column}", number, numberings[number])
                 rendered |= {column: value, f"{birth}{position}": ordinal}
     return commas(rendered[column] for column in part.columns)
+
+
+def require_other_file(database: Path, target: Path) -> None:
+    """Refuse to write a bundle over the database, or over a file that belongs to it."""
+    own = [
+        database.resolve().with_name(database.resolve().name + suffix) for suffix in ("", "-wal", "-shm", "-journal")
+    ]
+    with suppress(OSError):  # a name that cannot be: writing will say so
+        own += [target.resolve()] if target.samefile(database) else []
+    if target.resolve() in own:
+        msg = f"{target} is the database itself, or belongs to it: write the bundle to another file"
+        raise BundleError(msg)
 
 
 def since_peer(database: Database, peer_device_id: bytes) -> dict[int, int]:
