@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlite_sync import births, bundle, catalog, log, peers, schema, versions
+from sqlite_sync import births, bundle, bundle_reader, catalog, log, peers, transcoder, versions
 from sqlite_sync.bundle import DeviceRange, Header
 from sqlite_sync.database import Database, new_uuid
 from sqlite_sync.errors import BundleError, DeviceError
@@ -20,6 +22,7 @@ from sqlite_sync.operation import (
     parked_id,
     seq_of,
 )
+from sqlite_sync.schema import open_log
 
 _REMEDY = (
     "On the copy, or on the restored file, call renew_device with this bundle (sqlite-sync renew DB "
@@ -64,6 +67,13 @@ class Incoming:
     path: Path
     header: Header
     schema: str
+
+
+@contextmanager
+def opened(database: Database, path: Path, schema: str) -> Iterator[Incoming]:
+    """Verify and attach a bundle."""
+    with bundle_reader.opened(path) as (copy, header), transcoder.reading(database, path, copy, schema):
+        yield Incoming(path, header, schema)
 
 
 def require_own_history(incoming: Incoming, device: DeviceRange, ordinal: int, known: int) -> None:
@@ -193,7 +203,7 @@ def _renumber(database: Database, agreed: int, ordinal: int) -> None:
     def moved(name: str) -> str:
         return f"{name} = CASE WHEN {name} > {agreed} THEN {name} - {agreed} ELSE {name} - {shift} END"
 
-    with schema.open_log(database):
+    with open_log(database):
         database.execute(f"UPDATE main.sync_operations SET op = op - {shift} WHERE op BETWEEN 1 AND {agreed}")
         database.execute(f"UPDATE main.sync_operations SET op = op - {agreed} WHERE op > {agreed}")
         database.execute(f"UPDATE main.sync_operations SET {moved('base')} WHERE base > 0")

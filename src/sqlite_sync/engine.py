@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Self, overload
@@ -17,7 +17,6 @@ from sqlite_sync import (
     appender,
     arbiter,
     births,
-    bundle_reader,
     capture,
     catalog,
     conflicts,
@@ -37,14 +36,12 @@ from sqlite_sync import (
     schema,
     settler,
     status,
-    transcoder,
     unparking,
 )
 from sqlite_sync.clock import VectorClock
 from sqlite_sync.conflicts import Conflict, Images
 from sqlite_sync.database import Connect, Database
 from sqlite_sync.decision import Resolutions, Strategy
-from sqlite_sync.devices import Incoming
 from sqlite_sync.enroller import Enrollment
 from sqlite_sync.errors import StateError, TableError
 from sqlite_sync.explanation import Explanation, Key
@@ -135,21 +132,12 @@ class SyncEngine:
         one, all stay the former device's: right for a copy that was not written to since.
         """
         with self._verb():
-            if bundle is None:
-                with self._without_foreign_keys(), self._database.transaction():
-                    settler.settle_as_it_is(self._database)
-                    renewed = devices.renew(self._database, log.own_seq(self._database))
-                self._device_id = renewed
-                return renewed
-            with (
-                bundle_reader.opened(Path(bundle)) as (copy, header),
-                transcoder.reading(self._database, Path(bundle), copy, appender.SCHEMA),
-                self._without_foreign_keys(),
-                self._database.transaction(),
-            ):
+            source = nullcontext() if bundle is None else devices.opened(self._database, Path(bundle), appender.SCHEMA)
+            with source as incoming, self._without_foreign_keys(), self._database.transaction():
                 settler.settle_as_it_is(self._database)
-                agreed = devices.agreed_seq(self._database, Incoming(Path(bundle), header, appender.SCHEMA))
-                renewed = devices.renew(self._database, agreed)
+                own = log.own_seq(self._database)
+                shared = own if incoming is None else devices.agreed_seq(self._database, incoming)
+                renewed = devices.renew(self._database, shared)
             self._device_id = renewed
             return renewed
 
