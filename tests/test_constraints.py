@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import MakeEngine, exchange, rows, send, tick
-from sqlite_sync import Conflict, ConflictError, ConstraintError, LastWriteWins, PreferRemote, SyncEngine
+from sqlite_sync import Conflict, ConflictError, ConstraintError, LastWriteWins, PreferRemote, SyncEngine, contested
 
 UNIQUE = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE{}, x)"
 FAMILY = (
@@ -878,6 +878,35 @@ def test_what_a_table_refuses_needs_other_values(make: MakeEngine) -> None:
     b.resolve(conflict, {"x": 4})
     exchange(a, b)
     assert both(a, b) == [("bad", 4)]
+
+
+def test_rows_that_take_their_whole_history_are_judged_in_bulk(
+    make: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a row holds in a column that only the other device has, only the log tells."""
+    monkeypatch.setattr("sqlite_sync.contested._BATCH_ROWS", 3)
+    monkeypatch.setattr("sqlite_sync.contested._MOST_WAITING", 4)
+    read, passes = contested._Judge._histories, list[int]()
+    monkeypatch.setattr(contested._Judge, "_histories", lambda self, n: passes.append(len(n)) or read(self, n))
+    a = make("a", "CREATE TABLE t (id TEXT PRIMARY KEY, x, y)", ("t",))
+    b = make("b", "CREATE TABLE t (id TEXT PRIMARY KEY, x)", ("t",))
+    for key in range(19):
+        a.connection.execute("INSERT INTO t VALUES (?, 0, 'kept')", (f"{key:02}",))
+    exchange(a, b)
+    for engine, value in ((a, 1), (b, 2)):
+        tick()
+        engine.connection.execute("UPDATE t SET x = ? WHERE id % 2 = 0 OR id > '12'", (value,))
+        engine.connection.execute("UPDATE t SET x = 7 WHERE id = '03'")
+    passes.clear()
+    send(a, b)
+    assert sum(passes) == 13 + 1
+    assert [one for one in passes if one] == [4, 4, 4, 2]
+    exchange(a, b)
+    assert [one.row_pk["id"] for one in a.get_unresolved_conflicts()] == [
+        one.row_pk["id"] for one in b.get_unresolved_conflicts()
+    ]
+    assert len(kinds(a)) == 13
+    assert rows(b, "t") == [(key, x) for key, x, _ in rows(a, "t")]
 
 
 # What only the log has

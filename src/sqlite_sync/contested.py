@@ -9,7 +9,7 @@ temp.sync_final_<n>.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
@@ -37,6 +37,7 @@ from sqlite_sync.verdict import (
 )
 
 _BATCH_ROWS = 100  # judged and written together: of a thousand, memory is slower than what is saved
+_MOST_WAITING = 1000  # rows whose histories are read together: each time takes a pass over the whole log
 _BASE = attrgetter("base")
 
 
@@ -165,14 +166,17 @@ class _Contested(NamedTuple):
     new: Sequence[RowOperation]
 
 
+_Outcome = tuple[Image, Fork | None]  # the final image of a contested row, and its fork if it is one
+
+
 def _judge_contested(database: Database, one: Plan, contexts: Contexts) -> Counter[int]:
     """Judge the contested rows of a table; return how many new operations of each kind they have."""
     kinds, opened = Counter[int](), list[tuple[Any, Conflict]]()
     [known] = [entry for entry in catalog.entries(database) if entry.number == one.table.number]
     final = _create_final(database, one.table)
     judge_of = _Judge(database, one.table, contexts)
-    rows = _contested_rows(database, one.table, kinds)
-    while some := list(islice(rows, _BATCH_ROWS)):
+    judged = judge_of.judged(_contested_rows(database, one.table, kinds))
+    while some := list(islice(judged, _BATCH_ROWS)):
         written, forked = judge_of.outcomes(some, one)
         insert_rows(database, final, written)
         new = forks.store(database, one.table, forked)
@@ -194,14 +198,25 @@ class _Judge:
         self._read_whole = forks.operation_reader(self._whole)
         self._key_order = [table.columns.index(column) for column in table.key]
 
-    def outcomes(self, rows: Sequence[_Contested], one: Plan) -> tuple[list[Row], list[Fork]]:
+    def judged(self, rows: Iterable[_Contested]) -> Iterator[tuple[_Contested, _Outcome]]:
+        """Yield contested rows, each with what becomes of it; those that take their whole history come in bulk."""
+        waiting: list[_Contested] = []
+        for row in rows:
+            outcome = self._outcome(row)
+            if outcome is not None:
+                yield row, outcome
+                continue
+            waiting.append(row)
+            if len(waiting) == _MOST_WAITING:
+                yield from self._whole_outcomes(waiting)
+                waiting.clear()
+        yield from self._whole_outcomes(waiting)
+
+    def outcomes(self, judged: Iterable[tuple[_Contested, _Outcome]], one: Plan) -> tuple[list[Row], list[Fork]]:
         """Return the final rows to be written, each behind its action and key, and the forks; the plan counts them."""
         written, forked = list[Row](), list[Fork]()
         absent = (None,) * self._width
-        found = [(row, self._outcome(row)) for row in rows]
-        histories = self._histories([row.number for row, outcome in found if outcome is None])
-        for row, outcome in found:
-            image, fork = outcome or self._whole_outcome(row, histories[row.number])
+        for row, (image, fork) in judged:
             is_other = not same_image(image, row.current)
             if fork:
                 forked.append(fork)
@@ -214,7 +229,7 @@ class _Judge:
                 written.append((action, *[named[i] for i in self._key_order], *(image or absent)))
         return written, forked
 
-    def _outcome(self, row: _Contested) -> tuple[Image, Fork | None] | None:
+    def _outcome(self, row: _Contested) -> _Outcome | None:
         """Return the final image of a contested row, and its fork if it is one; None where it takes the whole history.
 
         Columns that only other devices have stand behind the table's own, in no base image: then, too.
@@ -238,11 +253,14 @@ class _Judge:
             return None
         return self._with_fork(row, base, operations, verdict)
 
-    def _whole_outcome(self, row: _Contested, operations: Sequence[RowOperation]) -> tuple[Image, Fork]:
-        """Return the final image of a contested row with this history, and its fork."""
-        self._require_logged(row, operations)
-        verdict = judge(None, operations, self._knows, is_whole=True)
-        return self._with_fork(row, None, operations, verdict)
+    def _whole_outcomes(self, rows: Sequence[_Contested]) -> Iterator[tuple[_Contested, _Outcome]]:
+        """Yield contested rows with what becomes of them by their whole histories."""
+        histories = self._histories([row.number for row in rows])
+        for row in rows:
+            operations = histories[row.number]
+            self._require_logged(row, operations)
+            verdict = judge(None, operations, self._knows, is_whole=True)
+            yield row, self._with_fork(row, None, operations, verdict)
 
     def _with_fork(
         self, row: _Contested, base: Image, operations: Sequence[RowOperation], verdict: Verdict
