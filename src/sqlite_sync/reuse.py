@@ -68,13 +68,18 @@ def is_needed(database: Database) -> bool:
     return _named(database) < log.own_seq(database) and bool(catalog.mapped(database))
 
 
-def look(database: Database) -> None:
-    """Look through the own operations since the last time, in the caller's transaction."""
+def look(database: Database, enabled: Sequence[Table] | None = None) -> bool:
+    """Look through the own operations since the last time, in the caller's transaction.
+
+    Tell whether a row got another number: tables were reconciled then, and may have registered columns. `enabled` are
+    the enabled tables, where the caller has read them.
+    """
     named = _named(database)
     if named == log.own_seq(database):
-        return
+        return False
     tops = {number: births.top(database, number) for number in catalog.mapped(database)}
-    tables = [table for table in catalog.enabled(database) if table.number in tops]
+    every = catalog.enabled(database) if enabled is None else enabled
+    tables = [table for table in every if table.number in tops]
     used = tops | {table.number: max(tops[table.number], _greatest_used(database, table)) for table in tables}
     suspect = {table.number: _suspect(table, tops[table.number]) for table in tables}
     referring = _referring_columns(database, tops)
@@ -82,16 +87,18 @@ def look(database: Database) -> None:
         number: " OR ".join(f"{column} > {used[numbered]}" for column, numbered in columns)
         for number, columns in referring.items()
     }
+    is_renamed = False
     if _any(database, named, suspect, beyond):  # one pass, where there is nothing to find
         if _any(database, named, suspect):
             numberings = {table.number: births.load(database, table.number) for table in tables}
-            for table in tables:
-                _look(database, table, named, numberings[table.number])
+            found = [_look(database, table, named, numberings[table.number]) for table in tables]
+            is_renamed = any(found)
         for number, columns in referring.items():
             _look_at_references(database, named, (number, beyond[number]), columns)
     for number, greatest in used.items():
         births.raise_top(database, number, greatest)
     database.execute("UPDATE main.sync_state SET named_seq = ?", (log.own_seq(database),))
+    return is_renamed
 
 
 def _any(database: Database, named: int, *tests: Mapping[int, str]) -> bool:
@@ -144,7 +151,7 @@ def _named(database: Database) -> int:
     return named
 
 
-def _look(database: Database, table: Table, named: int, numbering: Numbering) -> None:
+def _look(database: Database, table: Table, named: int, numbering: Numbering) -> bool:
     [key] = table.key
     fresh = f"FROM main.sync_operations AS o WHERE o.op > {named} AND o.table_no = {table.number}"
     inserted = f"{fresh} AND o.kind = {Kind.INSERT:d}"
@@ -152,14 +159,14 @@ def _look(database: Database, table: Table, named: int, numbering: Numbering) ->
         f"SELECT min(o.{key.new}), max(iif(o.{key.new} < {GREATEST}, o.{key.new}, 0)) {inserted}"
     ).fetchone()
     if least is None:
-        return
+        return False
     births.raise_top(database, table.number, greatest)
     deleted = f"SELECT o.{key.new} {fresh} AND o.kind = {Kind.DELETE:d}"
     again = f"SELECT EXISTS (SELECT 1 {inserted} AND o.{key.new} IN ({deleted}))"
-    if least <= numbering.top or database.one(again):
-        found = _reborn(database, table, named, numbering)
-        if found:
-            _rename(database, table, found)
+    found = _reborn(database, table, named, numbering) if least <= numbering.top or database.one(again) else []
+    if found:
+        _rename(database, table, found)
+    return bool(found)
 
 
 def _reborn(database: Database, table: Table, named: int, numbering: Numbering) -> list[Change]:
