@@ -19,10 +19,11 @@ def is_needed(database: Database) -> bool:
     return is_behind and bool(database.one("SELECT EXISTS (SELECT 1 FROM main.sync_forks)"))
 
 
-def settle(database: Database, *, is_changed: bool = False) -> None:
+def settle(database: Database, *, is_changed: bool = False) -> list[Table]:
     """Mend capture where it is broken, then judge the forks that local writes touch; in the caller's transaction.
 
-    Where tables changed, which `is_changed` says too, parked rows are tried again: a constraint may be gone.
+    Where tables changed, which `is_changed` says too, parked rows are tried again: a constraint may be gone. Return the
+    enabled tables as they are then.
     """
     database.enact()
     tables = _looked_through(database)
@@ -34,6 +35,7 @@ def settle(database: Database, *, is_changed: bool = False) -> None:
             reconciler.judge_forks(database, table.name)
         tables = _looked_through(database)
     _judge(database, tables, is_changed=is_changed or bool(broken))
+    return tables
 
 
 def settle_as_it_is(database: Database) -> None:
@@ -67,7 +69,7 @@ def _judge(database: Database, enabled: Sequence[Table], *, is_changed: bool) ->
     forked = _forked(database)
     tables = [table for table in enabled if table.number in forked]
     if tables:
-        applier.apply(database, tables, Todo(new=[(settled + 1, own)], only_forks=True))
+        applier.apply(database, tables, Todo(new=[(settled + 1, own)], only_forks=True), enabled)
     _list(database, forked - {table.number for table in tables})
     database.execute("UPDATE main.sync_state SET settled_seq = ?", (own,))
 
