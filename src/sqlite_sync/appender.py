@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlite_sync import births, bundle, catalog, mapping, renumbering, schema
+from sqlite_sync import births, bundle, mapping, renumbering, schema
 from sqlite_sync.births import Mentioned
 from sqlite_sync.bundle import DeviceRange, Header, Part, TableDescription
 from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database
 from sqlite_sync.numbering import Numbering, Run
 from sqlite_sync.operation import ORDINAL_SHIFT, Kind, dot_number
-from sqlite_sync.tables import commas, fold, is_literal
+from sqlite_sync.tables import Table, commas, fold, is_literal
 
 SCHEMA = "sync_bundle"
 _BIRTH_OF = {"v": "b", "o": "a"}
@@ -52,7 +52,13 @@ class Device:
         return max(self.range.to_seq - self.known, 0)
 
 
-def append(database: Database, header: Header, found: Sequence[Device], progress: Callable[[int], None]) -> None:
+def append(
+    database: Database,
+    header: Header,
+    found: Sequence[Device],
+    enabled: Iterable[Table],
+    progress: Callable[[int], None],
+) -> None:
     """Copy new operations and contexts into the log, in this file's numbers; tell how many operations are done."""
     database.execute(
         "CREATE TEMP TABLE sync_incoming "
@@ -67,7 +73,8 @@ def append(database: Database, header: Header, found: Sequence[Device], progress
     )
     total, done = sum(device.new_count for device in found), 0
     if total:
-        numbers = _numbered(database, header, {device.range.ordinal: device.ordinal for device in found})
+        ordinals = {device.range.ordinal: device.ordinal for device in found}
+        numbers = _numbered(database, header, ordinals, {table.number: table for table in enabled})
         with schema.open_log(database):
             for table in header.tables:
                 done += _append_table(database, table, numbers)
@@ -96,12 +103,14 @@ def append(database: Database, header: Header, found: Sequence[Device], progress
 class _Numbers:
     """How a bundle's numbers are written here: entries, numberings, and all ordinals, each by the bundle's own.
 
-    `runs` are those columns, by table of operations and position, whose births are all in one run.
+    `enabled` are the enabled tables, by their number here; `runs` those columns, by table of operations and position,
+    whose births are all in one run.
     """
 
     entries: Mapping[int, Entry]
     numberings: dict[int, Numbering]
     ordinals: Mapping[int, int]
+    enabled: Mapping[int, Table]
     runs: dict[tuple[str, int], Run | None] = field(default_factory=dict)
 
     def render(self, table: TableDescription, part: Part, side: str, position: int) -> tuple[str, str]:
@@ -117,7 +126,9 @@ class _Numbers:
         return here, f" AND ({birth} IS NULL OR {here} IS NOT NULL)"
 
 
-def _numbered(database: Database, header: Header, ordinals: Mapping[int, int]) -> _Numbers:
+def _numbered(
+    database: Database, header: Header, ordinals: Mapping[int, int], enabled: Mapping[int, Table]
+) -> _Numbers:
     """Register a bundle's tables, and give the rows that it inserts their numbers here."""
     entries = mapping.register(database, header)
     mapped = [table for table in header.tables if table.is_mapped]
@@ -125,7 +136,7 @@ def _numbered(database: Database, header: Header, ordinals: Mapping[int, int]) -
         if not entry.is_enabled:
             renumbering.note_top(database, entry.number, entry.name)
     numberings = {table.number: births.load(database, entries[table.number].number) for table in mapped}
-    numbers = _Numbers(entries, numberings, ordinals)
+    numbers = _Numbers(entries, numberings, ordinals, enabled)
     parts = [(table, part, _mentioned(table, part)) for table in header.tables for part in bundle.parts(table)]
     spans = [births.spans(database, list(mentioned.values())) for _, _, mentioned in parts]
     for (table, _, mentioned), found in zip(parts, spans, strict=True):
@@ -172,7 +183,7 @@ def _append_table(database: Database, table: TableDescription, numbers: _Numbers
     entry = numbers.entries[table.number]
     positions = {fold(name): position for position, name in enumerate(entry.columns)}
     places = [positions[fold(name)] for name, _ in table.columns]
-    target = _Target(table, numbers, places, _defaults(database, entry, table))
+    target = _Target(table, numbers, places, _defaults(numbers.enabled.get(entry.number), table))
     try:
         return sum(_append_part(database, part, target, is_again=is_again) for part in bundle.parts(table))
     except sqlite3.IntegrityError as error:
@@ -248,10 +259,10 @@ def _require_ascending_clocks(database: Database) -> None:
         raise InvalidError(msg)
 
 
-def _defaults(database: Database, entry: Entry, table: TableDescription) -> list[tuple[int, str]]:
+def _defaults(here: Table | None, table: TableDescription) -> list[tuple[int, str]]:
     """Return (position, literal) of columns that only this device has, as ALTER TABLE ADD COLUMN fills them."""
-    if not entry.is_enabled or not catalog.exists(database, entry):
+    if here is None:
         return []
     sent = {fold(name) for name, _ in table.columns}
-    missing = [column for column in catalog.shape(database, entry).columns if fold(column.name) not in sent]
+    missing = [column for column in here.columns if fold(column.name) not in sent]
     return [(column.position, column.default) for column in missing if column.default and is_literal(column.default)]

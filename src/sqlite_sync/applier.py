@@ -35,22 +35,30 @@ class Todo:
     most_rows: int = 0  # how many changed rows to list in each plan
 
 
-def apply(database: Database, tables: Sequence[Table], todo: Todo) -> list[Plan]:
-    """Bring operations that stand in the log into these tables, inside the caller's transaction."""
+def apply(
+    database: Database, tables: Sequence[Table], todo: Todo, enabled: Sequence[Table] | None = None
+) -> list[Plan]:
+    """Bring operations that stand in the log into these tables, inside the caller's transaction.
+
+    `enabled` are all enabled tables, where the caller has read them.
+    """
+    every = catalog.enabled(database) if enabled is None else enabled
     log.fill_ranges(database, "sync_new", todo.new)
     log.fill_ranges(database, "sync_window", todo.window)
     database.execute("SAVEPOINT sync_apply")
     try:
-        plans = _apply(database, tables, todo, is_thorough=False)
+        plans = _apply(database, tables, todo, every, is_thorough=False)
     except (sqlite3.IntegrityError, AbsentRowsError):
         database.execute("ROLLBACK TO sync_apply")
-        plans = _apply(database, tables, todo, is_thorough=True)
+        plans = _apply(database, tables, todo, every, is_thorough=True)
     database.execute("RELEASE sync_apply")
     _drop_temporary(database, plans)
     return plans
 
 
-def _apply(database: Database, tables: Sequence[Table], todo: Todo, *, is_thorough: bool) -> list[Plan]:
+def _apply(
+    database: Database, tables: Sequence[Table], todo: Todo, every: Sequence[Table], *, is_thorough: bool
+) -> list[Plan]:
     """Plan and write; the quick way takes inserts of one device for new rows, and other changes for those of rows.
 
     REPLACE can make the former untrue, a row that was inserted uncaptured the latter.
@@ -63,26 +71,27 @@ def _apply(database: Database, tables: Sequence[Table], todo: Todo, *, is_thorou
     busy = [one for one in plans if one.simple or one.final]
     refused: list[tuple[Table, Row]] = []
     if busy or any(one.has_contested for one in plans):  # forks decide which triggers capture needs
-        with quiet(database, tables, [one.table for one in busy]):
+        with quiet(database, tables, [one.table for one in busy], every):
             refused = _write(database, busy, is_thorough=is_thorough)
-    outcome = _park(database, plans, refused)
+    outcome = _park(database, plans, refused, every)
     if todo.most_rows and outcome:
         _correct_rows(plans, outcome, todo.most_rows)
     return plans
 
 
-def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, Row]]) -> Outcome | None:
+def _park(
+    database: Database, plans: list[Plan], refused: Sequence[tuple[Table, Row]], every: Sequence[Table]
+) -> Outcome | None:
     """Let constraints have their say; rows of any enabled table may have to go, or come back.
 
     Not of one whose capture is broken: its triggers must not be put back before it is reconciled, which tries again.
     """
     applied = {one.table.number for one in plans}
-    every = catalog.enabled(database)
     enabled = [table for table in every if table.number in applied or capture.problem(database, table) is None]
     work = parking.survey(database, enabled, refused)
     if work is None:
         return None
-    with quiet(database, enabled, enabled):
+    with quiet(database, enabled, enabled, every):
         outcome = parking.settle(database, work)
     known = {one.table.number: one for one in plans}
     for table in enabled:
@@ -98,9 +107,14 @@ def _park(database: Database, plans: list[Plan], refused: Sequence[tuple[Table, 
 
 
 @contextmanager
-def quiet(database: Database, tables: Sequence[Table], written: Sequence[Table]) -> Iterator[None]:
-    """Capture nothing on these tables, and let those of the application's triggers rest that must not fire."""
-    quiet, reached = _silence(database, written)
+def quiet(
+    database: Database, tables: Sequence[Table], written: Sequence[Table], enabled: Sequence[Table] | None = None
+) -> Iterator[None]:
+    """Capture nothing on these tables, and let those of the application's triggers rest that must not fire.
+
+    `enabled` are all enabled tables, where the caller has read them.
+    """
+    quiet, reached = _silence(database, written, catalog.enabled(database) if enabled is None else enabled)
     with (
         capture.paused(database, tables),
         app_triggers.silenced(database, quiet),
@@ -109,9 +123,10 @@ def quiet(database: Database, tables: Sequence[Table], written: Sequence[Table])
         yield
 
 
-def _silence(database: Database, written: Sequence[Table]) -> tuple[list[AppTrigger], list[str]]:
+def _silence(
+    database: Database, written: Sequence[Table], enabled: Sequence[Table]
+) -> tuple[list[AppTrigger], list[str]]:
     """Return the application's triggers that must not fire, and the synced tables that those which fire write."""
-    enabled = catalog.enabled(database)
     names = {table.name for table in written}
     decided = app_triggers.decide(database, [table.name for table in enabled]) if names else []
     ours = [trigger for trigger in decided if trigger.table_name in names]

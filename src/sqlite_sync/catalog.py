@@ -14,6 +14,9 @@ from sqlite_sync.database import Database
 from sqlite_sync.errors import SchemaError, TableError
 from sqlite_sync.tables import Column, Table, fold
 
+_Column = tuple[str, int, int | None]  # name, place in the key, the table whose rows it numbers
+_Told = tuple[tuple[str, ...], tuple[str, ...], tuple[int | None, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -47,7 +50,12 @@ class Entry:
 def entries(database: Database) -> list[Entry]:
     """Return the whole catalogue."""
     found = database.execute("SELECT table_no, name, is_enabled FROM main.sync_tables ORDER BY table_no").fetchall()
-    return [Entry(number, name, bool(enabled), *_columns(database, number)) for number, name, enabled in found]
+    columns: dict[int, list[_Column]] = {}
+    for number, *column in database.execute(
+        "SELECT table_no, name, key_place, mapped FROM main.sync_columns ORDER BY table_no, position"
+    ).fetchall():
+        columns.setdefault(number, []).append((*column,))
+    return [Entry(number, name, bool(enabled), *_told(columns.get(number, []))) for number, name, enabled in found]
 
 
 def entry(database: Database, name: str) -> Entry | None:
@@ -58,7 +66,9 @@ def entry(database: Database, name: str) -> Entry | None:
 
 def enabled(database: Database) -> list[Table]:
     """Return the shapes of all enabled tables that exist; SchemaError where one has changed its key."""
-    return [shape(database, one) for one in entries(database) if one.is_enabled and exists(database, one)]
+    rows = database.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
+    here = {fold(name) for (name,) in rows}
+    return [shape(database, one) for one in entries(database) if one.is_enabled and fold(one.name) in here]
 
 
 def exists(database: Database, known: Entry) -> bool:
@@ -174,10 +184,15 @@ def _width(database: Database, number: int) -> int:
     return width
 
 
-def _columns(database: Database, number: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[int | None, ...]]:
+def _columns(database: Database, number: int) -> _Told:
     rows = database.execute(
         "SELECT name, key_place, mapped FROM main.sync_columns WHERE table_no = ? ORDER BY position", (number,)
     ).fetchall()
+    return _told(rows)
+
+
+def _told(rows: Sequence[_Column]) -> _Told:
+    """Return what an entry says of a table's columns: their names, the names of its key, and what they number."""
     key = _in_key_order((name, place) for name, place, _ in rows)
     return tuple(name for name, _, _ in rows), tuple(key), tuple(mapped for _, _, mapped in rows)
 

@@ -177,21 +177,21 @@ def _skipped(header: Header) -> ImportResult:
 
 def _import(database: Database, path: Path, header: Header, request: Request) -> ImportResult:
     devices.require_peer(database, path, header)
-    settler.settle(database)
+    enabled = settler.settle(database)
     if peers.was_imported(database, header.bundle_id):
         return _skipped(header)
     found = _compare(database, path, header)
     old = log.clock(database)
     total = sum(device.new_count for device in found)
-    appender.append(database, header, found, lambda done: request.progress(Progress("append", done, total)))
+    appender.append(database, header, found, enabled, lambda done: request.progress(Progress("append", done, total)))
     _require_related(database, path, found)
-    applied, held = _split_tables(database, header, found)
+    applied, held = _split_tables(database, header, found, enabled)
     todo = Todo(
         new=sorted(device.new for device in found if device.new_count),
         window=_window(database, found, old),
         most_rows=MOST_ROWS if request.dry_run else 0,
     )
-    plans = applier.apply(database, applied, todo)
+    plans = applier.apply(database, applied, todo, enabled)
     numbered = {fold(table.name) for table in header.tables if table.is_mapped}
     for table in applied:
         if fold(table.name) in numbered:
@@ -246,14 +246,16 @@ def _require_related(database: Database, path: Path, found: Sequence[Device]) ->
         raise BundleError(msg)
 
 
-def _split_tables(database: Database, header: Header, found: Sequence[Device]) -> tuple[list[Table], list[Entry]]:
+def _split_tables(
+    database: Database, header: Header, found: Sequence[Device], enabled: Sequence[Table]
+) -> tuple[list[Table], list[Entry]]:
     """Tell tables that are enabled here from those whose operations are held."""
     if not any(device.new_count for device in found):
         return [], []
     named = [entry for table in header.tables if (entry := catalog.entry(database, table.name))]
-    here = {entry.number for entry in named if entry.is_enabled and catalog.exists(database, entry)}
+    here = {table.number: table for table in enabled}
     return (
-        [catalog.shape(database, entry) for entry in named if entry.number in here],
+        [here[entry.number] for entry in named if entry.number in here],
         [entry for entry in named if entry.number not in here],
     )
 

@@ -7,7 +7,7 @@ was deleted, its number again. The new row is another one, so the row that had t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlite_sync import births, catalog, log, reconciler, renumbering
@@ -68,41 +68,82 @@ def is_needed(database: Database) -> bool:
     return _named(database) < log.own_seq(database) and bool(catalog.mapped(database))
 
 
-def look(database: Database) -> None:
-    """Look through the own operations since the last time, in the caller's transaction."""
+def look(database: Database, enabled: Sequence[Table] | None = None) -> bool:
+    """Look through the own operations since the last time, in the caller's transaction.
+
+    Tell whether a row got another number: tables were reconciled then, and may have registered columns. `enabled` are
+    the enabled tables, where the caller has read them.
+    """
     named = _named(database)
     if named == log.own_seq(database):
-        return
-    mapped = set(catalog.mapped(database))
-    tables = [table for table in catalog.enabled(database) if table.number in mapped]
-    numberings = {table.number: births.load(database, table.number) for table in tables}
-    if tables and _is_suspect(database, tables, numberings, named):
-        for table in tables:
-            _look(database, table, named, numberings[table.number])
-    for table in tables:
-        [key] = table.key
-        used = births.greatest_used(database, f"SELECT {key.sql} AS number FROM {table.sql}")
-        births.raise_top(database, table.number, used)
-    _look_at_references(database, mapped, named)
+        return False
+    tops = {number: births.top(database, number) for number in catalog.mapped(database)}
+    every = catalog.enabled(database) if enabled is None else enabled
+    tables = [table for table in every if table.number in tops]
+    used = tops | {table.number: max(tops[table.number], _greatest_used(database, table)) for table in tables}
+    suspect = {table.number: _suspect(table, tops[table.number]) for table in tables}
+    referring = _referring_columns(database, tops)
+    beyond = {
+        number: " OR ".join(f"{column} > {used[numbered]}" for column, numbered in columns)
+        for number, columns in referring.items()
+    }
+    is_renamed = False
+    if _any(database, named, suspect, beyond):  # one pass, where there is nothing to find
+        if _any(database, named, suspect):
+            numberings = {table.number: births.load(database, table.number) for table in tables}
+            found = [_look(database, table, named, numberings[table.number]) for table in tables]
+            is_renamed = any(found)
+        for number, columns in referring.items():
+            _look_at_references(database, named, (number, beyond[number]), columns)
+    for number, greatest in used.items():
+        births.raise_top(database, number, greatest)
     database.execute("UPDATE main.sync_state SET named_seq = ?", (log.own_seq(database),))
+    return is_renamed
 
 
-def _look_at_references(database: Database, mapped: Container[int], named: int) -> None:
-    """Note numbers that own operations refer to as used: also one that no row has is this device's own."""
-    for entry in catalog.entries(database):
-        referring = [
+def _any(database: Database, named: int, *tests: Mapping[int, str]) -> bool:
+    """Tell whether any own operation since `named` passes one of the tests, each given by the number of its table."""
+    by_table = {number: " OR ".join(one[number] for one in tests if number in one) for number in set().union(*tests)}
+    passes = " OR ".join(f"table_no = {number} AND ({test})" for number, test in sorted(by_table.items()))
+    return bool(passes) and bool(
+        database.one(f"SELECT EXISTS (SELECT 1 FROM main.sync_operations WHERE op > {named} AND ({passes}))")
+    )
+
+
+def _suspect(table: Table, top: int) -> str:
+    """Render the test that a row went, or took a number that is not beyond all others; else all numbers are new."""
+    return f"kind = {Kind.DELETE:d} OR kind = {Kind.INSERT:d} AND {table.key[0].new} <= {top}"
+
+
+def _greatest_used(database: Database, table: Table) -> int:
+    [key] = table.key
+    return births.greatest_used(database, f"SELECT {key.sql} AS number FROM {table.sql}")
+
+
+def _referring_columns(database: Database, mapped: Container[int]) -> dict[int, list[tuple[str, int]]]:
+    """Return the columns that refer to rows of mapped tables, and to which, by the number of their own table."""
+    found = {
+        entry.number: [
             (f"v{position}", numbered)
             for position, numbered in entry.numbers.items()
             if numbered in mapped and (numbered != entry.number or entry.columns[position] != entry.key[0])
         ]
-        if referring:
-            greatest = commas(f"max(iif(typeof({v}) = 'integer' AND {v} < {GREATEST}, {v}, 0))" for v, _ in referring)
-            beyond = " OR ".join(f"{v} > {births.top(database, numbered)}" for v, numbered in referring)
-            written = f"FROM main.sync_operations WHERE op > {named} AND table_no = {entry.number} AND ({beyond})"
-            for (_, numbered), used in zip(
-                referring, database.execute(f"SELECT {greatest} {written}").fetchone(), strict=True
-            ):
-                births.raise_top(database, numbered, used or 0)
+        for entry in catalog.entries(database)
+    }
+    return {number: columns for number, columns in found.items() if columns}
+
+
+def _look_at_references(
+    database: Database, named: int, wanted: tuple[int, str], columns: Sequence[tuple[str, int]]
+) -> None:
+    """Note numbers that own operations refer to as used: also one that no row has is this device's own."""
+    number, beyond = wanted
+    greatest = commas(f"max(iif(typeof({v}) = 'integer' AND {v} < {GREATEST}, {v}, 0))" for v, _ in columns)
+    found = database.execute(
+        f"SELECT {greatest} FROM main.sync_operations WHERE op > {named} AND table_no = {number} AND ({beyond})"
+    ).fetchone()
+    for (_, numbered), used in zip(columns, found, strict=True):
+        births.raise_top(database, numbered, used or 0)
 
 
 def _named(database: Database) -> int:
@@ -110,20 +151,7 @@ def _named(database: Database) -> int:
     return named
 
 
-def _is_suspect(database: Database, tables: Iterable[Table], numberings: Mapping[int, Numbering], named: int) -> bool:
-    """Tell whether any row went, or took a number that is not beyond all others; else all numbers are new."""
-    taken = " OR ".join(
-        f"table_no = {table.number} AND {table.key[0].new} <= {numberings[table.number].top}" for table in tables
-    )
-    return bool(
-        database.one(
-            f"SELECT EXISTS (SELECT 1 FROM main.sync_operations WHERE op > {named} "
-            f"AND (kind = {Kind.DELETE:d} OR kind = {Kind.INSERT:d} AND ({taken})))"
-        )
-    )
-
-
-def _look(database: Database, table: Table, named: int, numbering: Numbering) -> None:
+def _look(database: Database, table: Table, named: int, numbering: Numbering) -> bool:
     [key] = table.key
     fresh = f"FROM main.sync_operations AS o WHERE o.op > {named} AND o.table_no = {table.number}"
     inserted = f"{fresh} AND o.kind = {Kind.INSERT:d}"
@@ -131,14 +159,14 @@ def _look(database: Database, table: Table, named: int, numbering: Numbering) ->
         f"SELECT min(o.{key.new}), max(iif(o.{key.new} < {GREATEST}, o.{key.new}, 0)) {inserted}"
     ).fetchone()
     if least is None:
-        return
+        return False
     births.raise_top(database, table.number, greatest)
     deleted = f"SELECT o.{key.new} {fresh} AND o.kind = {Kind.DELETE:d}"
     again = f"SELECT EXISTS (SELECT 1 {inserted} AND o.{key.new} IN ({deleted}))"
-    if least <= numbering.top or database.one(again):
-        found = _reborn(database, table, named, numbering)
-        if found:
-            _rename(database, table, found)
+    found = _reborn(database, table, named, numbering) if least <= numbering.top or database.one(again) else []
+    if found:
+        _rename(database, table, found)
+    return bool(found)
 
 
 def _reborn(database: Database, table: Table, named: int, numbering: Numbering) -> list[Change]:

@@ -198,10 +198,8 @@ def same_key(table: Table, left: str, right: str) -> str:
 
 def find(database: Database, name: str) -> str:
     """Return a table's name as the schema spells it; TableError where it cannot be captured."""
-    row = database.execute(
-        "SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE", (name,)
-    ).fetchone()
-    if row is None:
+    row = database.execute("SELECT name, type FROM pragma_table_list(?) WHERE schema = 'main'", (name,)).fetchone()
+    if row is None and not is_ours(name):  # it does not find sqlite_schema by this name
         known = [
             n
             for (n,) in database.execute(
@@ -211,7 +209,7 @@ def find(database: Database, name: str) -> str:
         ]
         msg = f"there is no table {name!r} in {database.path}; it has {', '.join(known) or 'none'}"
         raise TableError(msg)
-    found, kind = row
+    found, kind = row or (name, "table")
     if is_ours(found):
         owner = "SQLite" if found.lower().startswith("sqlite_") else "sqlite_sync"
         msg = f"{found} has a name that {owner} keeps for itself, and cannot be synced: rename it"
@@ -228,9 +226,10 @@ def find(database: Database, name: str) -> str:
 
 def read(database: Database, name: str, number: int, positions: dict[str, int]) -> Table:
     """Read a table's shape; `positions` gives the log position of each column, by folded name."""
-    rows = database.execute(
-        "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_xinfo(?, 'main') WHERE hidden = 0", (name,)
+    every = database.execute(
+        "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?, 'main')", (name,)
     ).fetchall()
+    rows = [column for *column, hidden in every if not hidden]
     if not any(pk for *_, pk in rows):
         msg = f"{name} has no primary key, so its rows have no identity on other devices: give it one"
         raise TableError(msg)
@@ -238,8 +237,11 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
         msg = f"{name} has {len(rows)} columns, at most {MAX_COLUMNS} can be synced: leave it out, or split it"
         raise TableError(msg)
     collations, has_key_index = _key_collations(database, name)
-    is_strict = database.one("SELECT strict FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,))
-    text = database.one("SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?", (name,))
+    text, is_strict = database.execute(
+        "SELECT sql, (SELECT strict FROM pragma_table_list(t.name) WHERE schema = 'main') "
+        "FROM main.sqlite_schema AS t WHERE type = 'table' AND name = ?",
+        (name,),
+    ).fetchone()
     is_keyed_apart = _KEY_COLLATION.search("".join(part for part, _ in indexes.tokens(text))) is not None
     keys = [(type_, pk) for _, type_, _, _, pk in rows if pk]
     has_rowid_key = len(keys) == 1 and keys[0][0].upper() == "INTEGER" and not has_key_index
@@ -260,8 +262,6 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
         )
         for column, type_, notnull, default, pk in rows
     )
-    names = database.execute("SELECT name FROM pragma_table_xinfo(?, 'main')", (name,))
-    every = tuple(column for (column,) in names)
     children = database.execute(
         'SELECT c.type, f.seq, f."to", f.on_update, f.on_delete FROM main.sqlite_schema AS t, '
         "pragma_foreign_key_list(t.name, 'main') AS f, pragma_table_xinfo(t.name, 'main') AS c "
@@ -275,7 +275,7 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
         columns=columns,
         has_rowid_key=has_rowid_key,
         uniques=indexes.read(database, name),
-        names=every,
+        names=tuple(column for column, *_ in every),
         has_mistyped_children=_has_mistyped([child[:3] for child in children], columns),
         follows_keys=any(on_update not in _NO_ACTION for *_, on_update, _ in children),
         cascades_to_itself=any(on_delete == "CASCADE" for *_, on_delete in children)
