@@ -127,7 +127,7 @@ class _Standing:
     def enter(self, row: LiveRow) -> None:
         """Let a row stand, and park what is earlier and in its way; or park it."""
         try:
-            self._insert("ABORT", row)
+            self._insert(row.table.or_abort, row)
         except sqlite3.IntegrityError as error:
             if error.sqlite_errorcode not in _TAKEN:
                 self.parked[row.fork] = Parked(row, _REFUSALS.get(error.sqlite_errorcode, "schema"), row.head)
@@ -148,7 +148,7 @@ class _Standing:
         try:
             for other in in_the_way:
                 self._delete(other)
-            self._insert("ABORT", row)
+            self._insert(row.table.or_abort, row)
         except sqlite3.IntegrityError:
             self._database.execute("ROLLBACK TO sync_enter")
             self.parked[row.fork] = Parked(row, "schema", row.head)
@@ -176,7 +176,7 @@ class _Standing:
         names = commas(column.sql for column in row.table.columns)
         app_triggers.write_to(self._database, row.table.name)
         self._database.execute(
-            f"INSERT OR {otherwise} INTO {row.table.sql} ({names}) VALUES ({commas(map(mark, row.image))})", row.image
+            f"INSERT {otherwise}INTO {row.table.sql} ({names}) VALUES ({commas(map(mark, row.image))})", row.image
         )
 
     def in_the_way(self, row: LiveRow) -> list[Row]:
@@ -188,7 +188,7 @@ class _Standing:
         self._database.execute("SAVEPOINT sync_look")
         self._database.execute("PRAGMA recursive_triggers = ON")  # else REPLACE deletes without a word
         try:
-            self._insert("REPLACE", row)
+            self._insert("OR REPLACE ", row)
             return self._database.execute(f"SELECT * FROM temp.sync_in_the_way_{table.number}").fetchall()
         except sqlite3.IntegrityError:  # a trigger that fires on import refuses it in any case
             return []
