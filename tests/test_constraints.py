@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import MakeEngine, exchange, rows, send, tick
-from sqlite_sync import Conflict, ConflictError, ConstraintError, LastWriteWins, PreferRemote, SyncEngine
+from sqlite_sync import Callback, Conflict, ConflictError, ConstraintError, LastWriteWins, PreferRemote, SyncEngine
 
 UNIQUE = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE{}, x)"
 FAMILY = (
@@ -159,6 +159,23 @@ def test_an_edit_of_a_parked_row_by_a_device_that_still_shows_it(make: MakeEngin
 
     assert both(a, b) == both(b, c) == [("a", "same", 5)]
     assert kinds(a) == [("unique", "t", {"id": "b"})]
+
+
+def test_what_is_in_the_way_of_its_own_parent_is_still_seen_after_a_reconcile(make: MakeEngine) -> None:
+    schema = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE, parent REFERENCES t)"
+    a, b = (make(name, schema, ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('parent', 1, NULL), ('child', 2, 'parent')")
+    send(a, b)
+    run(b, "UPDATE t SET u = 3 WHERE id = 'parent'")
+    run(a, "UPDATE t SET u = 3 WHERE id = 'child'")
+    exchange(a, b)
+    assert both(a, b) == []  # the child took the value, and hangs on the parent that so waits for it
+    assert kinds(a) == [("unique", "t", {"id": "parent"}), ("foreign_key", "t", {"id": "child"})]
+    images = [versions for _, versions in a.each_conflict()]
+    assert images[0].local == {"id": "child", "u": 3, "parent": "parent"}
+
+    assert a.reconcile() == 0
+    assert [versions for _, versions in a.each_conflict()] == images
 
 
 def test_reconcile_knows_that_a_parked_row_is_in_no_table(make: MakeEngine) -> None:
@@ -713,6 +730,22 @@ def test_a_resolution_that_its_own_table_refuses_says_which_rule(make: MakeEngin
         ):
             a.resolve(conflict, {"u": "free", "x": value})
     assert a.get_vector_clock() == before
+
+
+def test_null_is_refused_where_a_column_that_cannot_be_null_has_a_default(make: MakeEngine) -> None:
+    a, b = (make(name, "CREATE TABLE t (id TEXT PRIMARY KEY, x NOT NULL DEFAULT 7)", ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('a', 1)")
+    send(a, b)
+    run(a, "UPDATE t SET x = 2")
+    run(b, "UPDATE t SET x = 3")
+    exchange(a, b)
+    (conflict,) = a.get_unresolved_conflicts()
+    with pytest.raises(ConstraintError, match="cannot be so, since x cannot be NULL"):
+        a.resolve(conflict, {"x": None})
+    left = a.resolve_all(Callback(lambda _: {"x": None}))
+
+    assert [one.conflict for one in left.deferred] == a.get_unresolved_conflicts() == [conflict]
+    assert both(a, b) == [("a", 3)]
 
 
 @pytest.mark.parametrize("value", [["a"], 2**63, "\ud800"])

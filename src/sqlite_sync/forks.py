@@ -172,13 +172,13 @@ def renew_images(database: Database, table: Table) -> None:
                 "UPDATE main.sync_conflicts SET differing = ? WHERE conflict_id = ?",
                 (" ".join(map(str, _differing(table, verdict, other))), pair),
             )
-    for fork, pair, local in database.execute(
-        f"SELECT fork, c.conflict_id, c.local_op FROM main.sync_conflicts AS c JOIN main.sync_forks USING (fork) "
-        f"WHERE c.{IS_PARKED} AND table_no = ?",
+    for fork, pair, kind, local in database.execute(
+        "SELECT fork, c.conflict_id, c.kind, c.local_op FROM main.sync_conflicts AS c "
+        f"JOIN main.sync_forks USING (fork) WHERE c.{IS_PARKED} AND table_no = ?",
         (table.number,),
     ).fetchall():
-        standing = "SELECT fork FROM main.sync_forks WHERE shown = ? AND table_no = ? AND NOT is_parked"
-        other = database.one(standing, (local, table.number))
+        in_the_way = "SELECT fork FROM main.sync_forks WHERE shown = ? AND table_no = ?"  # it may hang on this one
+        other = database.one(in_the_way, (local, table.number)) if kind == "unique" else None
         beside = None if other is None else _shown_image(database, table, other, contexts)
         versions.put(database, table, [(pair, (None, beside, _shown_image(database, table, fork, contexts)))])
 
