@@ -23,6 +23,7 @@ from sqlite_sync.verdict import (
     Image,
     MissingParentError,
     RowOperation,
+    UNTOLD,
     Told,
     Verdict,
     changed_columns,
@@ -178,8 +179,8 @@ def renew_images(database: Database, table: Table) -> None:
         (table.number,),
     ).fetchall():
         in_the_way = "SELECT fork FROM main.sync_forks WHERE shown = ? AND table_no = ?"  # it may hang on this one
-        other = database.one(in_the_way, (local, table.number)) if kind == "unique" else None
-        beside = None if other is None else _shown_image(database, table, other, contexts)
+        taker = database.one(in_the_way, (local, table.number)) if kind == "unique" else None
+        beside = None if taker is None else _shown_image(database, table, taker, contexts)
         versions.put(database, table, [(pair, (None, beside, _shown_image(database, table, fork, contexts)))])
 
 
@@ -204,7 +205,7 @@ def pack_base(positions: Sequence[int], image: Image) -> bytes | None:
     if image is None:
         return None
     told: dict[int, Value] = {_TOLD: 1} if type(image) is Told else {}
-    return pack_image(told | dict(zip(positions, image, strict=True)))
+    return pack_image(told | dict(zip(positions, image, strict=image is not UNTOLD)))
 
 
 def unpack_base(table: Table, packed: bytes | None) -> Image:
@@ -212,6 +213,8 @@ def unpack_base(table: Table, packed: bytes | None) -> Image:
     if packed is None:
         return None
     image = unpack_image(packed)
+    if image.keys() == {_TOLD}:
+        return UNTOLD
     values = tuple(image.get(column.position) for column in table.columns)
     return Told(values) if _TOLD in image else values
 
