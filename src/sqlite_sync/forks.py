@@ -20,10 +20,10 @@ from sqlite_sync.log import Contexts
 from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, seq_of
 from sqlite_sync.tables import Column, Table, commas, insert_rows, literal, logged, mark
 from sqlite_sync.verdict import (
+    UNTOLD,
     Image,
     MissingParentError,
     RowOperation,
-    UNTOLD,
     Told,
     Verdict,
     changed_columns,
