@@ -45,9 +45,12 @@ class Column:
     @property
     def fill(self) -> str | None:
         """The literal that stands in rows that are older than the column, where NULL cannot; else None."""
-        if self.default is None or self.is_nullable or self.key_place or not is_literal(self.default):
-            return None
-        return self.default
+        return None if self.key_place else self.instead_of_null
+
+    @property
+    def instead_of_null(self) -> str | None:
+        """The literal that REPLACE writes in the place of NULL, which cannot stand here; else None."""
+        return None if self.default is None or self.is_nullable or not is_literal(self.default) else self.default
 
     @property
     def has_one_type(self) -> bool:
