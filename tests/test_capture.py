@@ -507,8 +507,8 @@ STATEMENTS: dict[str, tuple[str, list[Statement]]] = {
         ],
     ),
     "a replace that displaces another row by a default in an expression, or under a condition": (
-        "CREATE TABLE t (id TEXT PRIMARY KEY, a NOT NULL DEFAULT 'X', b INT NOT NULL DEFAULT 7);"
-        "CREATE UNIQUE INDEX i ON t (lower(a)) WHERE b = 7",
+        ("CREATE TABLE t (id TEXT PRIMARY KEY, a NOT NULL DEFAULT 'X', b INT NOT NULL DEFAULT 7);"
+        "CREATE UNIQUE INDEX i ON t (lower(a)) WHERE b = 7"),
         ["INSERT INTO t VALUES ('a', 'x', 7), ('b', 'x', 2)", "REPLACE INTO t VALUES ('d', NULL, NULL)"],
     ),
     "an ignored insert": (UNIQUE, [FEW, "INSERT OR IGNORE INTO t VALUES ('a', 9, 9), ('x', 1, 9), ('y', 7, 7)", "UPDATE OR IGNORE t SET a = 1"]),
