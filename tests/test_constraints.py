@@ -899,6 +899,33 @@ def test_a_resolution_leaves_no_child_without_its_parent(make: MakeEngine, choic
     assert both(a, b) == [("c", "q")]
 
 
+@pytest.mark.parametrize("choice", [None, {"code": "y"}, "remote", PreferRemote()])
+def test_a_resolution_takes_no_value_away_that_others_refer_to(make: MakeEngine, choice: object) -> None:
+    schema = """
+        CREATE TABLE parents (id TEXT PRIMARY KEY, code UNIQUE, name);
+        CREATE TABLE t (id TEXT PRIMARY KEY, code REFERENCES parents (code));
+    """
+    a, b = (make(name, schema, NAMES) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(a, "INSERT INTO parents VALUES ('p', 'x', 1)")
+    exchange(a, b)
+    run(b, "UPDATE parents SET code = 'z', name = 2")
+    run(a, "UPDATE parents SET name = 3", "INSERT INTO t VALUES ('c', 'x')")
+    exchange(a, b)
+    (conflict,) = a.get_unresolved_conflicts()
+    before = a.get_vector_clock()
+
+    with pytest.raises(ConstraintError, match="takes away the row of parents that t"):
+        a.resolve(conflict, choice)  # type: ignore[call-overload]
+    assert a.get_vector_clock() == before
+    if choice is not None:
+        assert a.resolve_all(PreferRemote()).resolved == ()
+    a.resolve(conflict, "local")
+    exchange(a, b)
+    assert both(a, b) == [("c", "x")]
+
+
 def test_what_a_table_refuses_needs_other_values(make: MakeEngine) -> None:
     a = make("a", "CREATE TABLE t (id TEXT PRIMARY KEY, x)", ("t",))
     b = make("b", "CREATE TABLE t (id TEXT PRIMARY KEY, x CHECK (x < 5))", ("t",))
