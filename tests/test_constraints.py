@@ -148,6 +148,26 @@ def test_who_inserts_a_row_under_the_key_of_a_parked_one_supersedes_nothing(make
     assert a.images(conflict).remote == {"id": "a", "u": "same", "x": 1}
 
 
+def test_who_inserts_a_row_under_the_key_of_a_parked_one_supersedes_nothing_where_it_never_was(
+    make: MakeEngine,
+) -> None:
+    """A third device hears of the insert, and of what had parked the row, at once; all of them knew the row before."""
+    schema = "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES t, x)"
+    a, b, c = (make(name, schema, ("t",)) for name in "abc")
+    run(a, "INSERT INTO t VALUES ('root', NULL, 0), ('parent', 'root', 0), ('child', 'parent', 0)")
+    exchange(a, b, c)
+    run(a, "DELETE FROM t WHERE id = 'root'")
+    run(b, "UPDATE t SET x = 1 WHERE id = 'parent'")
+    exchange(a, b)
+    assert both(a, b) == []
+    run(b, "INSERT INTO t VALUES ('child', NULL, 2)")
+    send(b, a)
+    send(b, c)
+
+    assert both(a, b) == both(b, c) == [("child", None, 2)]
+    assert kinds(c) == [("foreign_key", "t", {"id": "parent"}), ("insert/insert", "t", {"id": "child"})]
+
+
 def test_an_edit_of_a_parked_row_by_a_device_that_still_shows_it(make: MakeEngine) -> None:
     a, b, c = (make(name, UNIQUE.format(""), ("t",)) for name in "abc")
     run(a, "INSERT INTO t VALUES ('a', 'same', 1)")
