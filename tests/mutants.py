@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant("reconcile: updates of what nobody logged are left as they are", "reconciler.py", "compare(database, table) + _mend_torn(database, table)", "compare(database, table)", FOUND),
     Mutant("reconcile: forks are replayed as ordinary rows", "reconciler.py", "        _judge_forks(database, table)\n", "", RECONCILE),
     Mutant("reconcile: what was held is superseded", "reconciler.py", "        known[device] = min(known[device], seq - 1)\n", "", RECONCILE),
-    Mutant("reconcile: new columns are not filled from the log", "reconciler.py", '            database.execute(\n                f"UPDATE OR ABORT', '            _ = (\n                f"UPDATE OR ABORT', RECONCILE),
+    Mutant("reconcile: new columns are not filled from the log", "reconciler.py", '            database.execute(\n                f"UPDATE {table.or_abort}', '            _ = (\n                f"UPDATE {table.or_abort}', RECONCILE),
     Mutant("reconcile: broken capture is not seen", "settler.py", "if capture.problem(database, table)]", "if False]", RECONCILE),
     Mutant("reconcile: lost laws stay lost", "settler.py", "    schema.enact(database)\n", "", RECONCILE),
     # --- renew, folder

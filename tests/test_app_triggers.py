@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import MakeEngine, rows, send
-from sqlite_sync import AppTrigger, SyncEngine, TableError
+from conftest import MakeEngine, exchange, rows, send
+from sqlite_sync import AppTrigger, KeepBoth, SyncEngine, TableError
 
 NOTES = "CREATE TABLE notes (id INTEGER PRIMARY KEY, title TEXT, body TEXT);"
 SEARCH = """
@@ -79,6 +79,32 @@ def app_triggers(engine: SyncEngine) -> list[str]:
 
 
 # --- what fires ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clause", ["IGNORE", "REPLACE"])
+def test_a_trigger_that_fires_may_ignore_or_replace_what_it_meets(make: MakeEngine, clause: str) -> None:
+    cache = f"""
+        CREATE TABLE titles (title PRIMARY KEY, id);
+        CREATE TRIGGER keep_new AFTER INSERT ON notes BEGIN
+            INSERT OR {clause} INTO titles VALUES (NEW.title, NEW.id);
+        END;
+        CREATE TRIGGER keep_changed AFTER UPDATE ON notes BEGIN
+            INSERT OR {clause} INTO titles VALUES (NEW.title, NEW.id);
+        END;
+    """
+    a, b = (make(name, NOTES + cache, ("notes",), keys="natural") for name in "ab")
+    a.connection.execute("INSERT INTO notes VALUES (1, 'milk', ''), (2, 'milk', ''), (3, 'tea', '')")
+    send(a, b)
+    a.connection.execute("UPDATE notes SET title = 'milk' WHERE id = 3")
+    b.connection.execute("UPDATE notes SET body = 'buy some' WHERE id = 3")
+    exchange(a, b)
+    b.resolve_all(KeepBoth())
+    exchange(a, b)
+
+    assert rows(a, "notes") == rows(b, "notes")
+    assert len(rows(b, "notes")) == 4
+    assert b.get_unresolved_conflicts() == []
+    assert b.connection.execute("SELECT title, count(*) FROM titles GROUP BY 1").fetchall() == [("milk", 1), ("tea", 1)]
 
 
 @pytest.mark.parametrize("enabled", ["after the triggers", "before the triggers"])

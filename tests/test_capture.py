@@ -498,6 +498,19 @@ STATEMENTS: dict[str, tuple[str, list[Statement]]] = {
         "CREATE TABLE t (id TEXT PRIMARY KEY ON CONFLICT REPLACE, a UNIQUE ON CONFLICT REPLACE, b)",
         [FEW, "INSERT INTO t VALUES ('a', 2, 9)", "INSERT INTO t VALUES ('c', 4, 9)", "UPDATE t SET a = 2"],
     ),
+    "a replace that displaces another row by the default of a column that cannot be null": (
+        "CREATE TABLE t (id TEXT PRIMARY KEY, a TEXT NOT NULL DEFAULT 1, b NOT NULL DEFAULT 'x' UNIQUE, UNIQUE (a))",
+        [
+            "INSERT INTO t VALUES ('a', 1, 1), ('b', 2, 'x'), ('c', 3, 3)",
+            "REPLACE INTO t VALUES ('d', NULL, 4)",
+            "UPDATE OR REPLACE t SET b = NULL WHERE id = 'c'",
+        ],
+    ),
+    "a replace that displaces another row by a default in an expression, or under a condition": (
+        ("CREATE TABLE t (id TEXT PRIMARY KEY, a NOT NULL DEFAULT 'X', b INT NOT NULL DEFAULT 7);"
+        "CREATE UNIQUE INDEX i ON t (lower(a)) WHERE b = 7"),
+        ["INSERT INTO t VALUES ('a', 'x', 7), ('b', 'x', 2)", "REPLACE INTO t VALUES ('d', NULL, NULL)"],
+    ),
     "an ignored insert": (UNIQUE, [FEW, "INSERT OR IGNORE INTO t VALUES ('a', 9, 9), ('x', 1, 9), ('y', 7, 7)", "UPDATE OR IGNORE t SET a = 1"]),
     "unique values that change places": (UNIQUE, [FEW, "UPDATE t SET a = -a", "UPDATE t SET a = CASE a WHEN -1 THEN 2 WHEN -2 THEN 1 ELSE a END"]),
     "unique values that change places over deletes and inserts": (

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from conftest import MakeEngine, exchange, rows, send, tick
-from sqlite_sync import Conflict, ConflictError, ConstraintError, LastWriteWins, PreferRemote, SyncEngine, contested
+from sqlite_sync import (
+    Callback,
+    Conflict,
+    ConflictError,
+    ConstraintError,
+    LastWriteWins,
+    PreferRemote,
+    SyncEngine,
+    contested,
+)
 
 UNIQUE = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE{}, x)"
 FAMILY = (
@@ -148,6 +157,26 @@ def test_who_inserts_a_row_under_the_key_of_a_parked_one_supersedes_nothing(make
     assert a.images(conflict).remote == {"id": "a", "u": "same", "x": 1}
 
 
+def test_who_inserts_a_row_under_the_key_of_a_parked_one_supersedes_nothing_where_it_never_was(
+    make: MakeEngine,
+) -> None:
+    """A third device hears of the insert, and of what had parked the row, at once; all of them knew the row before."""
+    schema = "CREATE TABLE t (id TEXT PRIMARY KEY, parent REFERENCES t, x)"
+    a, b, c = (make(name, schema, ("t",)) for name in "abc")
+    run(a, "INSERT INTO t VALUES ('root', NULL, 0), ('parent', 'root', 0), ('child', 'parent', 0)")
+    exchange(a, b, c)
+    run(a, "DELETE FROM t WHERE id = 'root'")
+    run(b, "UPDATE t SET x = 1 WHERE id = 'parent'")
+    exchange(a, b)
+    assert both(a, b) == []
+    run(b, "INSERT INTO t VALUES ('child', NULL, 2)")
+    send(b, a)
+    send(b, c)
+
+    assert both(a, b) == both(b, c) == [("child", None, 2)]
+    assert kinds(c) == [("foreign_key", "t", {"id": "parent"}), ("insert/insert", "t", {"id": "child"})]
+
+
 def test_an_edit_of_a_parked_row_by_a_device_that_still_shows_it(make: MakeEngine) -> None:
     a, b, c = (make(name, UNIQUE.format(""), ("t",)) for name in "abc")
     run(a, "INSERT INTO t VALUES ('a', 'same', 1)")
@@ -159,6 +188,23 @@ def test_an_edit_of_a_parked_row_by_a_device_that_still_shows_it(make: MakeEngin
 
     assert both(a, b) == both(b, c) == [("a", "same", 5)]
     assert kinds(a) == [("unique", "t", {"id": "b"})]
+
+
+def test_what_is_in_the_way_of_its_own_parent_is_still_seen_after_a_reconcile(make: MakeEngine) -> None:
+    schema = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE, parent REFERENCES t)"
+    a, b = (make(name, schema, ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('parent', 1, NULL), ('child', 2, 'parent')")
+    send(a, b)
+    run(b, "UPDATE t SET u = 3 WHERE id = 'parent'")
+    run(a, "UPDATE t SET u = 3 WHERE id = 'child'")
+    exchange(a, b)
+    assert both(a, b) == []  # the child took the value, and hangs on the parent that so waits for it
+    assert kinds(a) == [("unique", "t", {"id": "parent"}), ("foreign_key", "t", {"id": "child"})]
+    images = [versions for _, versions in a.each_conflict()]
+    assert images[0].local == {"id": "child", "u": 3, "parent": "parent"}
+
+    assert a.reconcile() == 0
+    assert [versions for _, versions in a.each_conflict()] == images
 
 
 def test_reconcile_knows_that_a_parked_row_is_in_no_table(make: MakeEngine) -> None:
@@ -715,6 +761,22 @@ def test_a_resolution_that_its_own_table_refuses_says_which_rule(make: MakeEngin
     assert a.get_vector_clock() == before
 
 
+def test_null_is_refused_where_a_column_that_cannot_be_null_has_a_default(make: MakeEngine) -> None:
+    a, b = (make(name, "CREATE TABLE t (id TEXT PRIMARY KEY, x NOT NULL DEFAULT 7)", ("t",)) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('a', 1)")
+    send(a, b)
+    run(a, "UPDATE t SET x = 2")
+    run(b, "UPDATE t SET x = 3")
+    exchange(a, b)
+    (conflict,) = a.get_unresolved_conflicts()
+    with pytest.raises(ConstraintError, match="cannot be so, since x cannot be NULL"):
+        a.resolve(conflict, {"x": None})
+    left = a.resolve_all(Callback(lambda _: {"x": None}))
+
+    assert [one.conflict for one in left.deferred] == a.get_unresolved_conflicts() == [conflict]
+    assert both(a, b) == [("a", 3)]
+
+
 @pytest.mark.parametrize("value", [["a"], 2**63, "\ud800"])
 def test_a_value_that_sqlite_cannot_store_is_refused_by_name(make: MakeEngine, value: object) -> None:
     a, _, conflict = torn(make)
@@ -864,6 +926,33 @@ def test_a_resolution_leaves_no_child_without_its_parent(make: MakeEngine, choic
     assert a.resolve_all(PreferRemote()).resolved == ()
     exchange(a, b)
     assert both(a, b) == [("c", "q")]
+
+
+@pytest.mark.parametrize("choice", [None, {"code": "y"}, "remote", PreferRemote()])
+def test_a_resolution_takes_no_value_away_that_others_refer_to(make: MakeEngine, choice: object) -> None:
+    schema = """
+        CREATE TABLE parents (id TEXT PRIMARY KEY, code UNIQUE, name);
+        CREATE TABLE t (id TEXT PRIMARY KEY, code REFERENCES parents (code));
+    """
+    a, b = (make(name, schema, NAMES) for name in "ab")
+    for engine in (a, b):
+        engine.connection.execute("PRAGMA foreign_keys = ON")
+    run(a, "INSERT INTO parents VALUES ('p', 'x', 1)")
+    exchange(a, b)
+    run(b, "UPDATE parents SET code = 'z', name = 2")
+    run(a, "UPDATE parents SET name = 3", "INSERT INTO t VALUES ('c', 'x')")
+    exchange(a, b)
+    (conflict,) = a.get_unresolved_conflicts()
+    before = a.get_vector_clock()
+
+    with pytest.raises(ConstraintError, match="takes away the row of parents that t"):
+        a.resolve(conflict, choice)  # type: ignore[call-overload]
+    assert a.get_vector_clock() == before
+    if choice is not None:
+        assert a.resolve_all(PreferRemote()).resolved == ()
+    a.resolve(conflict, "local")
+    exchange(a, b)
+    assert both(a, b) == [("c", "x")]
 
 
 def test_what_a_table_refuses_needs_other_values(make: MakeEngine) -> None:

@@ -500,6 +500,30 @@ def test_the_base_is_what_both_sides_had_in_their_row(pair: tuple[SyncEngine, Sy
         assert engine.images(conflict).base == {"id": "k", "title": "base", "done": 0}
 
 
+@pytest.mark.parametrize("is_replaced_first", [True, False])
+@pytest.mark.parametrize("other", ["UPDATE todos SET title = 'other'", "REPLACE INTO todos VALUES ('k', 'other', 0)"])
+def test_what_a_replace_rewrote_is_the_base(make: MakeEngine, other: str, *, is_replaced_first: bool) -> None:
+    """An insert does not say whether it replaced a row: only the history does, on every device alike."""
+    schema = "CREATE TABLE todos (id TEXT PRIMARY KEY, title, done)"
+    a, b, c = (make(name, schema) for name in "abc")
+    edit(a, "INSERT INTO todos VALUES ('k', 'base', 0)")
+    exchange(a, b, c)
+    replace_, update = (a, b) if is_replaced_first else (b, a)
+    edit(replace_, "REPLACE INTO todos VALUES ('k', 'base', 1)")
+    edit(update, other)
+    exchange(a, b, c)
+    assert [one.base for engine in (a, b, c) for _, one in engine.each_conflict()] == [
+        {"id": "k", "title": "base", "done": 0}
+    ] * 3
+
+    for engine in (a, b, c):
+        assert len(engine.resolve_all(MergeFields()).resolved) == 1
+    exchange(a, b, c)
+    for engine in (a, b, c):
+        assert edit_one(engine, "k") == ("other", 1)
+        assert engine.get_unresolved_conflicts() == []
+
+
 def test_a_person_stands_in_the_log_without_a_strategy(torn: tuple[SyncEngine, SyncEngine]) -> None:
     a, b = torn
     operation = a.resolve(a.get_unresolved_conflicts()[0], "local")

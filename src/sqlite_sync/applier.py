@@ -244,7 +244,7 @@ def _update(database: Database, one: Plan) -> None:
         read = dict.fromkeys([*table.key, *(column for column, _ in touched)])
         needed = commas(f"o.{c.new}, o.{c.old}" for c in read)
         cursor = database.execute(  # LIMIT: flattened into the update, the join would begin with the user's table
-            f"UPDATE OR ABORT {table.sql} AS t SET {assignments} "
+            f"UPDATE {table.or_abort}{table.sql} AS t SET {assignments} "
             f"FROM (SELECT {needed} FROM {_simple(one, Kind.UPDATE)} LIMIT -1) AS o "
             f"WHERE {same_key(table, 't.{c.keyed}', 'o.{c.new}')}"
         )
@@ -254,7 +254,7 @@ def _update(database: Database, one: Plan) -> None:
         assignments = commas(f"{c.sql} = f.c{i}" for i, c in free)  # not the rowid: SQLite would move the row
         same = " AND ".join(f"t.{c.keyed} = f.k{i}" for i, c in enumerate(table.key))
         database.execute(
-            f"UPDATE OR ABORT {table.sql} AS t SET {assignments} FROM temp.sync_final_{table.number} AS f WHERE "
+            f"UPDATE {table.or_abort}{table.sql} AS t SET {assignments} FROM temp.sync_final_{table.number} AS f WHERE "
             f"f.action = 'U' AND {same}"
         )
 
@@ -263,10 +263,11 @@ def _insert(database: Database, one: Plan) -> None:
     table, names = one.table, commas(c.sql for c in one.table.columns)
     if one.simple.get(Kind.INSERT):
         values = commas(map(logged, table.columns))
-        database.execute(f"INSERT OR ABORT INTO {table.sql} ({names}) SELECT {values} FROM {_simple(one, Kind.INSERT)}")
+        source = _simple(one, Kind.INSERT)
+        database.execute(f"INSERT {table.or_abort}INTO {table.sql} ({names}) SELECT {values} FROM {source}")
     if one.final.get("I"):
         database.execute(
-            f"INSERT OR ABORT INTO {table.sql} ({names}) "
+            f"INSERT {table.or_abort}INTO {table.sql} ({names}) "
             f"SELECT {contested.value_names(table)} FROM {_final(table, 'I')}"
         )
 
@@ -337,11 +338,12 @@ def _insert_staged(database: Database, table: Table) -> list[Row]:
     """Insert the final rows; return those that a constraint refused."""
     names, n = commas(c.sql for c in table.columns), table.number
     app_triggers.write_to(database, table.name)
-    insert = f"INTO {table.sql} ({names}) SELECT {contested.value_names(table)} FROM temp.sync_anew_{n} AS s"
+    staged = f"SELECT {contested.value_names(table)} FROM temp.sync_anew_{n} AS s"
+    insert = f"INSERT {table.or_abort}INTO {table.sql} ({names}) {staged}"
     try:
-        database.execute(f"INSERT OR ABORT {insert}")
+        database.execute(insert)
     except sqlite3.IntegrityError:
-        return _insert_each(database, table, f"INSERT OR ABORT {insert}")
+        return _insert_each(database, table, insert)
     return []
 
 

@@ -314,7 +314,9 @@ def _insert(database: Database, asked: _Asked, values: Mapping[str, Value]) -> N
     image = tuple(values[column.name] for column in table.columns)
     names = commas(column.sql for column in table.columns)
     try:
-        database.execute(f"INSERT OR ABORT INTO {table.sql} ({names}) VALUES ({commas(map(mark, image))})", image)
+        database.execute(
+            f"INSERT {table.or_abort}INTO {table.sql} ({names}) VALUES ({commas(map(mark, image))})", image
+        )
     except sqlite3.IntegrityError as error:
         row = f"{table.name} {dict(asked.dispute.row_pk)}"
         msg = f"{error}: the other version of {row} cannot be kept beside it. Resolve this conflict another way"

@@ -217,7 +217,8 @@ def _refer(database: Database, reference: _Reference, key: Row, one: Kept) -> No
     assignments = commas(f"{by_name[name].sql} = {mark(value)}" for name, value in values.items())
     where = " AND ".join(f"{c.sql} = {mark(value)}" for c, value in zip(table.key, key, strict=True))
     try:
-        database.execute(f"UPDATE OR ABORT {table.sql} SET {assignments} WHERE {where}", (*values.values(), *key))
+        update = f"UPDATE {table.or_abort}{table.sql} SET {assignments} WHERE {where}"
+        database.execute(update, (*values.values(), *key))
     except sqlite3.IntegrityError as error:
         row = dict(zip((column.name for column in table.key), key, strict=True))
         msg = (

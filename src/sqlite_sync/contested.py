@@ -235,7 +235,7 @@ class _Judge:
         Columns that only other devices have stand behind the table's own, in no base image: then, too.
         """
         operations = row.operations
-        if self._is_incomplete(operations):
+        if self._is_incomplete(row):
             return None  # what the base is, only the whole history tells
         try:
             if row.fork is None and is_chain(operations, self._knows):
@@ -295,10 +295,13 @@ class _Judge:
             if verdict.image is not None:
                 raise AbsentRowsError(self._table, 1)
 
-    def _is_incomplete(self, operations: Sequence[RowOperation]) -> bool:
-        """Tell whether a base is none of these operations."""
-        bases = set(map(_BASE, operations)) - {None, 0}
-        return bool(bases) and not bases <= {op.dot for op in operations}
+    def _is_incomplete(self, row: _Contested) -> bool:
+        """Tell whether a base is none of a row's operations; or is 0, so that a head may be older than all of them."""
+        bases = set(map(_BASE, row.operations)) - {None}
+        if 0 in bases and row.fork is None:
+            return True
+        bases.discard(0)
+        return bool(bases) and not bases <= {op.dot for op in row.operations}
 
 
 def _is_overriding(fork: Fork) -> bool:

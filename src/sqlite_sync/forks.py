@@ -20,6 +20,7 @@ from sqlite_sync.log import Contexts
 from sqlite_sync.operation import PARKED_KINDS, Kind, conflict_id, op_id, seq_of
 from sqlite_sync.tables import Column, Table, commas, insert_rows, literal, logged, mark
 from sqlite_sync.verdict import (
+    UNTOLD,
     Image,
     MissingParentError,
     RowOperation,
@@ -172,14 +173,14 @@ def renew_images(database: Database, table: Table) -> None:
                 "UPDATE main.sync_conflicts SET differing = ? WHERE conflict_id = ?",
                 (" ".join(map(str, _differing(table, verdict, other))), pair),
             )
-    for fork, pair, local in database.execute(
-        f"SELECT fork, c.conflict_id, c.local_op FROM main.sync_conflicts AS c JOIN main.sync_forks USING (fork) "
-        f"WHERE c.{IS_PARKED} AND table_no = ?",
+    for fork, pair, kind, local in database.execute(
+        "SELECT fork, c.conflict_id, c.kind, c.local_op FROM main.sync_conflicts AS c "
+        f"JOIN main.sync_forks USING (fork) WHERE c.{IS_PARKED} AND table_no = ?",
         (table.number,),
     ).fetchall():
-        standing = "SELECT fork FROM main.sync_forks WHERE shown = ? AND table_no = ? AND NOT is_parked"
-        other = database.one(standing, (local, table.number))
-        beside = None if other is None else _shown_image(database, table, other, contexts)
+        in_the_way = "SELECT fork FROM main.sync_forks WHERE shown = ? AND table_no = ?"  # it may hang on this one
+        taker = database.one(in_the_way, (local, table.number)) if kind == "unique" else None
+        beside = None if taker is None else _shown_image(database, table, taker, contexts)
         versions.put(database, table, [(pair, (None, beside, _shown_image(database, table, fork, contexts)))])
 
 
@@ -204,7 +205,7 @@ def pack_base(positions: Sequence[int], image: Image) -> bytes | None:
     if image is None:
         return None
     told: dict[int, Value] = {_TOLD: 1} if type(image) is Told else {}
-    return pack_image(told | dict(zip(positions, image, strict=True)))
+    return pack_image(told | dict(zip(positions, image, strict=image is not UNTOLD)))
 
 
 def unpack_base(table: Table, packed: bytes | None) -> Image:
@@ -212,6 +213,8 @@ def unpack_base(table: Table, packed: bytes | None) -> Image:
     if packed is None:
         return None
     image = unpack_image(packed)
+    if image.keys() == {_TOLD}:
+        return UNTOLD
     values = tuple(image.get(column.position) for column in table.columns)
     return Told(values) if _TOLD in image else values
 

@@ -127,7 +127,7 @@ class _Standing:
     def enter(self, row: LiveRow) -> None:
         """Let a row stand, and park what is earlier and in its way; or park it."""
         try:
-            self._insert("ABORT", row)
+            self._insert(row.table.or_abort, row)
         except sqlite3.IntegrityError as error:
             if error.sqlite_errorcode not in _TAKEN:
                 self.parked[row.fork] = Parked(row, _REFUSALS.get(error.sqlite_errorcode, "schema"), row.head)
@@ -148,7 +148,7 @@ class _Standing:
         try:
             for other in in_the_way:
                 self._delete(other)
-            self._insert("ABORT", row)
+            self._insert(row.table.or_abort, row)
         except sqlite3.IntegrityError:
             self._database.execute("ROLLBACK TO sync_enter")
             self.parked[row.fork] = Parked(row, "schema", row.head)
@@ -176,7 +176,7 @@ class _Standing:
         names = commas(column.sql for column in row.table.columns)
         app_triggers.write_to(self._database, row.table.name)
         self._database.execute(
-            f"INSERT OR {otherwise} INTO {row.table.sql} ({names}) VALUES ({commas(map(mark, row.image))})", row.image
+            f"INSERT {otherwise}INTO {row.table.sql} ({names}) VALUES ({commas(map(mark, row.image))})", row.image
         )
 
     def in_the_way(self, row: LiveRow) -> list[Row]:
@@ -188,7 +188,7 @@ class _Standing:
         self._database.execute("SAVEPOINT sync_look")
         self._database.execute("PRAGMA recursive_triggers = ON")  # else REPLACE deletes without a word
         try:
-            self._insert("REPLACE", row)
+            self._insert("OR REPLACE ", row)
             return self._database.execute(f"SELECT * FROM temp.sync_in_the_way_{table.number}").fetchall()
         except sqlite3.IntegrityError:  # a trigger that fires on import refuses it in any case
             return []
@@ -273,17 +273,21 @@ def parked_forks(database: Database) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class Footing:
-    """What stood before a resolution: the rows that it is about, the parked forks, the rows without a parent."""
+    """What stood before a resolution: the rows that it is about, the parked forks, the rows without a parent.
+
+    `strays` are rows of all tables that refer to no row by what is no key: their parent's end parks none of them.
+    """
 
     table: Table
     keys: Sequence[Row]
     parked: Collection[int]
     orphans: Collection[tuple[Row, str]]
+    strays: Collection[tuple[str, Row, str]]
 
 
 def footing(database: Database, table: Table, keys: Sequence[Row]) -> Footing:
     """Look at what stands, before these rows are resolved."""
-    return Footing(table, keys, parked_forks(database), orphans(database, table, keys))
+    return Footing(table, keys, parked_forks(database), orphans(database, table, keys), _strays(database))
 
 
 def require_footing(database: Database, before: Footing) -> None:
@@ -302,6 +306,12 @@ def require_footing(database: Database, before: Footing) -> None:
         msg = (
             f"{before.table.name} {row} would refer to a row of {parent} that is not there: write that row first, or "
             "resolve otherwise; nothing was changed"
+        )
+        raise ConstraintError(msg)
+    for child, key, parent in _strays(database) - set(before.strays):
+        msg = (
+            f"this resolution takes away the row of {parent} that {child} {key!r} refers to: change or delete that row "
+            "first, or resolve otherwise; nothing was changed"
         )
         raise ConstraintError(msg)
 
@@ -324,6 +334,20 @@ def orphans(database: Database, table: Table, keys: Sequence[Row]) -> set[tuple[
         return set()
     found = [one for one in references.read(database, catalog.enabled(database)) if one.child.number == table.number]
     return {(key, one.parent_name) for one in found for key in keys if _is_orphan(database, one, key)}
+
+
+def _strays(database: Database) -> set[tuple[str, Row, str]]:
+    """Find the rows that refer, by what is no key, to no row: table, key, parent; where foreign keys are enforced."""
+    if not database.enforces_foreign_keys:
+        return set()
+    return {
+        (one.child.name, tuple(key), one.parent_name)
+        for one in references.read(database, catalog.enabled(database))
+        if one.parent is not None and set(one.parent_columns) != set(one.parent.key)
+        for key in database.execute(
+            f"SELECT {commas(f't.{c.sql}' for c in one.child.key)} FROM {one.child.sql} AS t WHERE {one.is_orphan}"
+        ).fetchall()
+    }
 
 
 def _is_orphan(database: Database, reference: Reference, key: Row) -> bool:

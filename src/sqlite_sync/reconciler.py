@@ -171,8 +171,8 @@ def _fill(database: Database, table: Table, columns: Sequence[tuple[int, Column]
                 f" AND t.{column.sql} IS {column.default or 'NULL'}" if others or column.default else ""
             )  # one value: a migration's
             database.execute(
-                f"UPDATE OR ABORT {table.sql} AS t SET {column.sql} = s.c{i} FROM temp.sync_replay_{table.number} AS s "
-                f"WHERE {same} AND s.c{i} IS NOT NULL{is_unwritten}"
+                f"UPDATE {table.or_abort}{table.sql} AS t SET {column.sql} = s.c{i} "
+                f"FROM temp.sync_replay_{table.number} AS s WHERE {same} AND s.c{i} IS NOT NULL{is_unwritten}"
             )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlite_sync import catalog, forks, triggers
 from sqlite_sync.codec import Value
 from sqlite_sync.database import Database
+from sqlite_sync.errors import ConstraintError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Kind
 from sqlite_sync.tables import Table, commas, mark
@@ -36,6 +37,7 @@ def append(database: Database, table: Table, outcome: Outcome) -> None:
         select = f"SELECT {commas(columns)} FROM main.sync_operations WHERE op = ?"
         values = list(database.execute(select, (outcome.local,)).fetchone())
     else:
+        _require_values(table, image)
         held = _held(database, table, outcome.fork, outcome.chosen)
         kind, columns = Kind.RESOLVE, [*(column.new for column in table.columns), *held]
         values = [*(image[column.name] for column in table.columns), *held.values()]
@@ -44,6 +46,18 @@ def append(database: Database, table: Table, outcome: Outcome) -> None:
         f"VALUES ({table.number}, {kind:d}, {triggers.outside(triggers.NEXT_HLC)}, ?, {commas(map(mark, values))})",
         [outcome.strategy, *values],
     )
+
+
+def _require_values(table: Table, image: Mapping[str, Value]) -> None:
+    """Refuse NULL in a column where it would stand for the default: in an image that is older than the column."""
+    for column in table.columns:
+        if column.fill and image[column.name] is None:
+            key = {one.name: image[one.name] for one in table.key}
+            msg = (
+                f"{table.name} {key} cannot be so, since {column.name} cannot be NULL: give other values; "
+                "nothing was changed"
+            )
+            raise ConstraintError(msg)
 
 
 def _held(database: Database, table: Table, fork: int, head: int) -> dict[str, Value]:

@@ -20,6 +20,7 @@ _LITERAL = re.compile(
 _NAME = re.compile(r"""("(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])|([^\W\d][\w$]*)""")
 _QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/""", re.DOTALL)
 _COUNTED = re.compile(r"\bAUTOINCREMENT\b", re.IGNORECASE)  # a reserved word, so no name where it is not quoted
+_CONFLICT_CLAUSE = re.compile(r"\bON\s+CONFLICT\b", re.IGNORECASE)
 _KEY_COLLATION = re.compile(r"PRIMARY\s+KEY\s*\([^)]*COLLATE", re.IGNORECASE)  # without it, SQLite takes the column's
 _NO_ACTION = ("NO ACTION", "RESTRICT")
 _WORDS = {"NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"}
@@ -44,9 +45,12 @@ class Column:
     @property
     def fill(self) -> str | None:
         """The literal that stands in rows that are older than the column, where NULL cannot; else None."""
-        if self.default is None or self.is_nullable or self.key_place or not is_literal(self.default):
-            return None
-        return self.default
+        return None if self.key_place else self.instead_of_null
+
+    @property
+    def instead_of_null(self) -> str | None:
+        """The literal that REPLACE writes in the place of NULL, which cannot stand here; else None."""
+        return None if self.default is None or self.is_nullable or not is_literal(self.default) else self.default
 
     @property
     def has_one_type(self) -> bool:
@@ -87,11 +91,20 @@ class Table:
     has_mistyped_children: bool = False  # SQLite may hand its triggers the old key converted to their type
     follows_keys: bool = False  # a key that changes may change rows by ON UPDATE, the very row among them
     cascades_to_itself: bool = False  # a row that is deleted may delete others of this table by ON DELETE CASCADE
+    has_conflict_clause: bool = False  # a constraint may say REPLACE or IGNORE
 
     @property
     def sql(self) -> str:
         """The quoted name."""
         return f"main.{quote(self.name)}"
+
+    @property
+    def or_abort(self) -> str:
+        """Render what an INSERT or UPDATE of ours needs so that no constraint replaces or ignores a row.
+
+        Nothing where no constraint says so: what stands here overrides the OR IGNORE inside triggers, too.
+        """
+        return "OR ABORT " if self.has_conflict_clause else ""
 
     @property
     def needs_notes(self) -> bool:
@@ -280,6 +293,7 @@ def read(database: Database, name: str, number: int, positions: dict[str, int]) 
         follows_keys=any(on_update not in _NO_ACTION for *_, on_update, _ in children),
         cascades_to_itself=any(on_delete == "CASCADE" for *_, on_delete in children)
         and _cascades_to(database, name, name),
+        has_conflict_clause=_CONFLICT_CLAUSE.search(_QUOTED.sub(" ", text)) is not None,
     )
 
 

@@ -306,11 +306,14 @@ class Renderer:
         return f"NOT ({itself}) AND ({' OR '.join(clashes)})"
 
     def _clash(self, index: UniqueIndex) -> str:
-        new_row = commas(f"NEW.{quote(name)} AS {quote(name)}" for name in self.table.names)
+        written = {column.name: column.instead_of_null for column in self.table.columns}
+        new = {name: _written(name, written.get(name)) for name in self.table.names}
+        new_row = commas(f"{value} AS {quote(name)}" for name, value in new.items())
         tests = []
         for term in index.terms:
             if term.column is not None:
-                tests.append(f"t.{quote(term.column)} = NEW.{quote(term.column)} COLLATE {term.collation}")
+                value = new.get(term.column) or f"NEW.{quote(term.column)}"  # the rowid
+                tests.append(f"t.{quote(term.column)} = {value} COLLATE {term.collation}")
             else:
                 old = f"(SELECT {term.sql} FROM (SELECT {self._row_of_t()}))"
                 tests.append(f"{old} = (SELECT {term.sql} FROM (SELECT {new_row})) COLLATE {term.collation}")
@@ -372,6 +375,11 @@ def _differs(column: Column) -> str:
     if column.key_place and column.collation == "BINARY":  # the row is the same, so its key is equal
         return other_type
     return test if column.has_one_type else f"({test} OR {other_type})"
+
+
+def _written(name: str, instead_of_null: str | None) -> str:
+    """Render what a statement writes; NEW has the NULL yet in whose place REPLACE writes the default."""
+    return f"NEW.{quote(name)}" if instead_of_null is None else f"ifnull(NEW.{quote(name)}, {instead_of_null})"
 
 
 def _has_one_spelling(column: Column) -> bool:

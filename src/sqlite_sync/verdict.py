@@ -24,6 +24,7 @@ class Told(tuple[Value, ...]):
     __slots__ = ()
 
 
+UNTOLD = Told()  # what stood before an insert does not say: no row, or one that it replaced
 Order = tuple[int, bytes, int]
 
 
@@ -95,7 +96,7 @@ class Step:
 
 
 class MissingParentError(Exception):
-    """An update has no row to change, or what only a delete says: the base image is not sure to be the state before."""
+    """The base image is not sure to be the state before: what only a delete says, or an insert does not."""
 
 
 def judge(base: Image, operations: Sequence[RowOperation], knows: Knows, *, is_whole: bool = False) -> Verdict:
@@ -105,13 +106,24 @@ def judge(base: Image, operations: Sequence[RowOperation], knows: Knows, *, is_w
     fired before ours changed the row and was logged before the insert that made it, whose values are the later ones.
     """
     if not is_whole and len(operations) == 2 and _are_rivals(operations[0], operations[1], knows):  # noqa: PLR2004 - the common conflict
-        return _judge_rivals(base, operations[0], operations[1])
+        return _with_known_base(_judge_rivals(base, operations[0], operations[1]))
     if is_whole and type(base) is Told:
-        base = tuple(base)
+        base = tuple(base) or None
     operations = _with_real_bases(operations)
     *_, last = steps(base, operations, knows, is_whole=is_whole)
     covered = {head.dot: _covered(head, operations, knows) for head in last.heads} if len(last.heads) > 1 else {}
-    return Verdict(last.shown, last.images[last.shown.dot], last.heads[:-1], last.images, base, covered)
+    return _with_known_base(
+        Verdict(last.shown, last.images[last.shown.dot], last.heads[:-1], last.images, base, covered)
+    )
+
+
+def _with_known_base(verdict: Verdict) -> Verdict:
+    """Refuse a verdict with a conflict whose base is the image before, where that is not known."""
+    if verdict.base is UNTOLD:
+        rivals = verdict.conflicting()
+        if rivals and verdict.base_of([verdict.shown, *rivals]) is UNTOLD:
+            raise MissingParentError
+    return verdict
 
 
 def _are_rivals(one: RowOperation, other: RowOperation, knows: Knows) -> bool:
@@ -178,11 +190,11 @@ def after(image: Image, op: RowOperation) -> Image:
 def before(image: Image, op: RowOperation) -> Image:
     """Return the image on which `op` was written; the inverse of `after`. A resolution does not say it."""
     match op.kind:
-        case Kind.UPDATE if image is not None:
+        case Kind.UPDATE if image:
             former = _with(image, op.old, op.changed)
             return Told(former) if type(image) is Told else former
         case Kind.INSERT:
-            return None
+            return UNTOLD
         case Kind.DELETE:
             return Told(op.values)
     raise MissingParentError
