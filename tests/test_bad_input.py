@@ -19,6 +19,7 @@ from sqlite_sync import (
     DatabaseError,
     DeviceError,
     GapError,
+    LastWriteWins,
     SchemaError,
     StateError,
     SyncEngine,
@@ -752,7 +753,7 @@ def test_a_conflict_that_is_not_open_is_named(make: MakeEngine, tmp_path: Path) 
             run()
 
 
-@pytest.mark.parametrize("choice", ["mine", "", 5, {"nowhere": 1}, {"id": "other"}, {"title": None}, b"local"])
+@pytest.mark.parametrize("choice", ["mine", "", 5, {"nowhere": 1}, {"id": "other"}, {"title": None}, {7: 1}, b"local"])
 def test_an_impossible_resolution_is_refused(make: MakeEngine, tmp_path: Path, choice: object) -> None:
     a, b = make("a"), make("b")
     add(a, "1")
@@ -767,6 +768,24 @@ def test_an_impossible_resolution_is_refused(make: MakeEngine, tmp_path: Path, c
     assert "todos" in str(caught.value) or "resolve by" in str(caught.value)
     assert tree(tmp_path) == before
     b.resolve(conflict, "remote")
+
+
+@pytest.mark.parametrize("given", ["conflict_id", "hex", None, ("todos", "1"), 7])
+def test_what_is_no_conflict_is_refused(make: MakeEngine, tmp_path: Path, given: object) -> None:
+    a, b = make("a"), make("b")
+    for engine in (a, b):
+        add(engine, "1", engine.path.stem)
+    send(a, b)
+    (conflict,) = b.get_unresolved_conflicts()
+    given = {"conflict_id": conflict.conflict_id, "hex": conflict.conflict_id.hex()}.get(str(given), given)
+    for run in (
+        lambda: b.images(given),  # type: ignore[arg-type]
+        lambda: b.resolve(given, "local"),  # type: ignore[call-overload]
+        lambda: b.resolve(given, LastWriteWins()),  # type: ignore[call-overload]
+    ):
+        with refused(tmp_path, ConflictError, "is no Conflict", "get_unresolved_conflicts"):
+            run()
+    b.resolve(conflict, "local")
 
 
 def test_an_error_in_the_progress_callback_undoes_the_import(met: tuple[SyncEngine, Path]) -> None:

@@ -45,6 +45,13 @@ class Conflict(NamedTuple):  # made by the ten thousand, as operations are
         return self.kind in PARKED_KINDS
 
 
+def require_conflict(given: object) -> None:
+    """Refuse what is no conflict, such as the id of one."""
+    if not isinstance(given, Conflict):
+        msg = f"{given!r} is no Conflict: give one that get_unresolved_conflicts() lists, whole; its id is conflict_id"
+        raise ConflictError(msg)
+
+
 @dataclass(frozen=True, slots=True)
 class Images:
     """The three versions of a row in conflict, column name -> value; None where there is no row."""

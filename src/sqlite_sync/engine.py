@@ -331,6 +331,7 @@ class SyncEngine:
     def images(self, conflict: Conflict) -> Images:
         """Return the three versions of a row in conflict: base, local, remote."""
         with self._verb():
+            conflicts.require_conflict(conflict)
             self._settle()
             return conflicts.images(self._database, conflict)
 
@@ -363,6 +364,7 @@ class SyncEngine:
         Or ask a strategy; None, and nothing is changed, where it leaves the conflict open.
         """
         with self._changing():
+            conflicts.require_conflict(conflict)
             if not isinstance(choice, Strategy):
                 close = unparking.resolve if conflict.is_parked else resolver.resolve
                 return close(self._database, conflict, choice)
