@@ -305,7 +305,47 @@ def test_wishes_that_cannot_be(mapped: MakeEngine) -> None:
     with pytest.raises(TableError, match="neither 'mapped' nor 'natural'"):
         a.enable_sync_for_table("todos", keys="other")
     with pytest.raises(TableError, match="no column nope"):
-        a.enable_sync_for_table("todos", references={"todos.nope": "words"})
+        a.enable_sync_for_table("todos", references={"todos.nope": "todos"})
+
+
+COMMENTS = f"{TODOS}; CREATE TABLE comments (id INTEGER PRIMARY KEY, todo_id INTEGER)"
+
+
+@pytest.mark.parametrize(
+    ("references", "why"),
+    [
+        ({"comments.todo_id": "todo"}, "there is no table 'todo'"),
+        ({"comments.todo_id": "todos.id"}, "there is no table 'todos.id'"),
+        ({"comment.todo_id": "todos"}, "there is no table 'comment'"),
+        ({"comments": "todos"}, "no column comments"),
+        ({"comments.todo_id": 7}, "must say which column refers to which table"),
+        (["comments.todo_id"], "must say which column refers to which table"),
+        ("comments.todo_id", "must say which column refers to which table"),
+    ],
+)
+def test_a_reference_that_would_not_be_translated_is_refused(mapped: MakeEngine, references: object, why: str) -> None:
+    a = mapped("a", COMMENTS)
+    for again in (False, True):  # for a table that is synced already, too
+        with pytest.raises(TableError, match=why):
+            a.enable_sync_for_table("comments", references=references)  # type: ignore[arg-type]
+        if not again:
+            assert not a.is_sync_enabled("comments")
+            a.enable_sync_for_table("comments")
+
+
+def test_a_reference_to_a_table_that_is_not_synced_yet_is_refused(mapped: MakeEngine) -> None:
+    references = {"comments.todo_id": "todos"}
+    a, b = mapped("a", COMMENTS, ()), mapped("b", COMMENTS, ())
+    with pytest.raises(TableError, match="enable todos before comments"):
+        a.enable_sync_for_table("comments", references=references)
+    for engine in (a, b):
+        for table in ("todos", "comments"):
+            engine.enable_sync_for_table(table, references=references)
+        add(engine, engine.path.stem)
+        engine.connection.execute("INSERT INTO comments (todo_id) SELECT max(id) FROM todos")
+    exchange(a, b)
+    joined = "SELECT title FROM comments JOIN todos ON todos.id = todo_id ORDER BY title"
+    assert a.connection.execute(joined).fetchall() == b.connection.execute(joined).fetchall() == [("a",), ("b",)]
 
 
 def test_children_that_were_enabled_first_are_mapped_too(mapped: MakeEngine) -> None:

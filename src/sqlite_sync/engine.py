@@ -161,8 +161,8 @@ class SyncEngine:
         `keys` says how its rows are named on other devices. "mapped": by the device where they were born and their
         number there, so that two devices may both insert "the next row"; that is what a table with an INTEGER PRIMARY
         KEY is, if nothing else is said here or by a peer. "natural": by the key itself; that is what all others are,
-        and right for numbers that mean something. `references` names the mapped tables to which columns refer without
-        declaring it: {"comments.todo_id": "todos"}.
+        and right for numbers that mean something. `references` names the mapped tables, enabled before, to which
+        columns refer without declaring it: {"comments.todo_id": "todos"}.
         """
         with self._changing():
             brought = enroller.enable(self._database, name, Wish(keys, references or {}))
