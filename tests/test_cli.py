@@ -1426,8 +1426,19 @@ def test_explain_tells_the_story_of_a_row(torn: tuple[Path, Path]) -> None:
     _, b = torn
     text = run("explain", b, "notes", "n1").stdout
     assert "opens conflict" in text
-    assert "in its table; 1 open conflict" in text
+    assert "in its table; 1 open conflict (" in text
     found = run_json("explain", b, "notes", "n1")
     assert [event["operation"]["kind"] for event in found["events"]] == ["insert", "update", "update"]
     assert "give 1 value(s), not 2" in run("explain", b, "notes", "n1", "n2", code=1).stderr
     assert "is no table" in run("explain", b, "nothing", "n1", code=1).stderr
+
+
+def test_explain_says_what_a_constraint_keeps_out(parked: Path) -> None:
+    [conflict] = run_json("conflicts", parked)["conflicts"]
+    name = conflict["conflict_id"][:8]
+    assert f"has its UNIQUE value; 1 open conflict ({name})" in run("explain", parked, "users", "ann").stdout
+    assert f"keeps out users id=ann: unique ({name})" in run("explain", parked, "users", "bob").stdout
+    assert run_json("explain", parked, "users", "bob")["keeps_out"][0]["conflict_id"] == conflict["conflict_id"]
+    run("resolve", parked, name, "remote")
+    for key in ("ann", "bob"):
+        assert "in a conflict of constraints" in run("explain", parked, "users", key).stdout

@@ -104,6 +104,12 @@ def by_fork(database: Database, wanted: Iterable[int]) -> dict[int, list[Conflic
     return found
 
 
+def because_of(database: Database, dot: int) -> list[Conflict]:
+    """List the conflicts of rows that are parked because of another row, by the shown head of that one."""
+    where = f"c.{forks.IS_PARKED} AND c.local_op = ?1 AND c.remote_op <> ?1"
+    return [one for _, one in _listed(database, where, (dot,))]
+
+
 def forks_of(database: Database, ids: Iterable[bytes]) -> dict[bytes, int]:
     """Return the forks that these conflicts belong to."""
     found: dict[bytes, int] = {}
