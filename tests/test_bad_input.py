@@ -85,13 +85,16 @@ def test_a_damaged_database_is_named_as_damaged(make: MakeEngine, tmp_path: Path
 
 
 def test_a_folder_is_no_database(tmp_path: Path) -> None:
-    with refused(tmp_path, DatabaseError, str(tmp_path), "cannot be opened"), SyncEngine(tmp_path) as engine:
+    with (
+        refused(tmp_path, DatabaseError, str(tmp_path), "cannot be opened", "no folder"),
+        SyncEngine(tmp_path) as engine,
+    ):
         engine.initialize()
 
 
 def test_a_database_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with (
-        refused(tmp_path, DatabaseError, "nowhere", "folder exists"),
+        refused(tmp_path, DatabaseError, "nowhere", "its folder must exist"),
         SyncEngine(tmp_path / "nowhere" / "a.db") as engine,
     ):
         engine.initialize()
@@ -265,6 +268,24 @@ def test_a_trigger_that_is_not_there_cannot_be_decided_on(make: MakeEngine, tmp_
     engine = make("a")
     with refused(tmp_path, TableError, "nowhere", "a.db"):
         engine.set_trigger_fires("nowhere", fires=True)
+    with refused(tmp_path, TableError, "sync_insert_1", "of the application"):
+        engine.set_trigger_fires("sync_insert_1", fires=True)
+    engine.connection.execute("CREATE TRIGGER theirs AFTER INSERT ON todos BEGIN SELECT 1; END")
+    with refused(tmp_path, TableError, "theirs", "True, False, or None", "'yes'"):
+        engine.set_trigger_fires("theirs", fires="yes")  # type: ignore[arg-type]
+    engine.set_trigger_fires("theirs", fires=True)
+
+
+@pytest.mark.parametrize("same", [{}, [], None, ["todos"]])
+def test_adopt_is_told_tables(make: MakeEngine, tmp_path: Path, same: object) -> None:
+    engine = make("a", tables=())
+    with refused(tmp_path, TableError, "adopt", "how their rows are the same"):
+        engine.adopt(same)  # type: ignore[arg-type]
+
+
+def test_a_connect_that_returns_nothing_is_named(tmp_path: Path) -> None:
+    with refused(tmp_path, StateError, "a.db", "connect gave None"):
+        SyncEngine(tmp_path / "a.db", connect=lambda _: None)  # type: ignore[arg-type, return-value]
 
 
 @pytest.mark.parametrize(

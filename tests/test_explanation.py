@@ -86,5 +86,8 @@ def test_a_wrong_table_or_key_is_an_error_that_says_what_to_give(make: MakeEngin
         engine.explain("t", {"a": 1, "b": "y"})
     with pytest.raises(TableError, match="the key of t is a, b"):
         engine.explain("t", 1)
+    for wrong in ({1: 2}, {"a": 1, "b": object()}, {"a": 2**70, "b": "x"}, {"a": 1, "b": "\ud800"}):
+        with pytest.raises(TableError, match="key of t"):
+            engine.explain("t", wrong)  # type: ignore[arg-type]
     with pytest.raises(TableError, match="is no table"):
         engine.explain("nothing", 1)

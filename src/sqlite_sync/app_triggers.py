@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlite_sync.database import Database, in_schema
+from sqlite_sync.errors import TableError
 from sqlite_sync.indexes import tokens
 from sqlite_sync.tables import commas, fold, is_ours, literal, quote
 
@@ -64,6 +65,18 @@ class _Trigger:
 
 
 Write = tuple[int, str]  # insert, update or delete, and the folded name of the table
+
+
+def require_choice(database: Database, name: str, fires: object) -> None:
+    """Refuse a choice about what is no trigger of the application, or that is none."""
+    sql = "SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND name = ? COLLATE NOCASE"
+    found = database.one(sql, (name,))
+    if found is None or is_ours(found):
+        msg = f"there is no trigger {name!r} of the application in {database.path}: status names those on synced tables"
+        raise TableError(msg)
+    if not isinstance(fires, bool | None):
+        msg = f"whether {name} fires is True, False, or None for the rule, not {fires!r}"
+        raise TableError(msg)
 
 
 def decide(database: Database, synced: Collection[str]) -> list[AppTrigger]:

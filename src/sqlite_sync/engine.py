@@ -13,6 +13,7 @@ from typing import Self, overload
 
 from sqlite_sync import (
     adopter,
+    app_triggers,
     appender,
     arbiter,
     births,
@@ -265,11 +266,7 @@ class SyncEngine:
     def set_trigger_fires(self, trigger: str, fires: bool | None) -> None:  # noqa: FBT001
         """Decide whether a trigger of the application fires during import; None leaves it to the rule."""
         with self._changing():
-            if not self._database.one(
-                "SELECT 1 FROM main.sqlite_schema WHERE type = 'trigger' AND name = ? COLLATE NOCASE", (trigger,)
-            ):
-                msg = f"there is no trigger {trigger!r} in {self.path}"
-                raise TableError(msg)
+            app_triggers.require_choice(self._database, trigger, fires)
             self._database.execute("DELETE FROM main.sync_app_triggers WHERE name = ?", (trigger,))
             if fires is not None:
                 self._database.execute("INSERT INTO main.sync_app_triggers VALUES (?, ?)", (trigger, fires))

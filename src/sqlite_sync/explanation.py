@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from sqlite_sync.database import Database
 from sqlite_sync.errors import TableError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Operation
-from sqlite_sync.tables import Table, fold
+from sqlite_sync.tables import Table, commas, fold, mark
 from sqlite_sync.verdict import Step, steps
 
 Key = Mapping[str, Value] | Value
@@ -58,7 +59,7 @@ class Explanation:
 def read(database: Database, table_name: str, key: Key) -> Explanation:
     """Tell the story of a row, given by its key: column name -> value, or the value where the key is one column."""
     table = _table(database, table_name)
-    values = _key_values(table, key)
+    values = _key_values(database, table, key)
     operations = forks.row_history(database, catalog.whole(database, table), values)
     if not operations:
         named = {column.name: value for column, value in zip(table.key, values, strict=True)}
@@ -109,12 +110,18 @@ def _table(database: Database, name: str) -> Table:
     return catalog.shape(database, entry)
 
 
-def _key_values(table: Table, key: Key) -> Row:
+def _key_values(database: Database, table: Table, key: Key) -> Row:
     names = [column.name for column in table.key]
     if not isinstance(key, Mapping):
         key = {names[0]: key} if len(names) == 1 else {}
-    given = {fold(name): value for name, value in key.items()}
+    given = {fold(str(name)): value for name, value in key.items()}
     if given.keys() != {fold(name) for name in names}:
         msg = f"the key of {table.name} is {', '.join(names)}: give a value for each, by name"
         raise TableError(msg)
-    return tuple(given[fold(name)] for name in names)
+    values = tuple(given[fold(name)] for name in names)
+    try:
+        database.execute(f"SELECT {commas(map(mark, values))}", values)
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError, UnicodeEncodeError) as error:
+        msg = f"{key!r} cannot be a key of {table.name}: give text, a number of at most 64 bits, bytes or None"
+        raise TableError(msg) from error
+    return values
