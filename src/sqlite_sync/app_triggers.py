@@ -91,7 +91,7 @@ def decide(database: Database, synced: Collection[str]) -> list[AppTrigger]:
     decided = []
     for one in found:
         if fold(one.table) in folded:
-            writes = _closure(one, found, direct)
+            writes = _closure(one, found, direct, folded)
             tables = None if writes is None else frozenset(table for _, table in writes) - views
             decided.append(_decision(one, tables, folded, chosen=chosen.get(fold(one.name))))
     return decided
@@ -191,9 +191,15 @@ def _event(sql: str) -> int:
 
 
 def _closure(
-    one: _Trigger, triggers: Sequence[_Trigger], direct: Mapping[_Trigger, frozenset[Write] | None]
+    one: _Trigger,
+    triggers: Sequence[_Trigger],
+    direct: Mapping[_Trigger, frozenset[Write] | None],
+    synced: Collection[str],
 ) -> frozenset[Write] | None:
-    """Follow what a trigger writes through the triggers that these writes fire."""
+    """Follow what a trigger writes through the triggers that these writes fire.
+
+    Not through those of synced tables: what it writes there arrives as operations, and these fire by their own rule.
+    """
     fired = defaultdict(set)
     for trigger in triggers:
         fired[trigger.event, fold(trigger.table)].add(trigger)
@@ -203,7 +209,7 @@ def _closure(
         if step is None:
             return None
         writes |= step
-        reached = set().union(*(fired[write] for write in step)) - seen
+        reached = set().union(*(fired[write] for write in step if write[1] not in synced)) - seen
         seen |= reached
         ahead.extend(reached)
     return frozenset(writes)
