@@ -330,6 +330,26 @@ def test_a_chain_of_triggers_is_followed_to_its_end(make: MakeEngine) -> None:
     assert len(rows(b, "last")) == 1
 
 
+def test_what_a_synced_tables_own_triggers_maintain_is_no_question_to_those_that_write_it(make: MakeEngine) -> None:
+    """A line takes from the stock; the notes' index follows the stock on each device, by its own triggers."""
+    lines = """
+        CREATE TABLE lines (id TEXT PRIMARY KEY, note INTEGER);
+        CREATE TRIGGER take AFTER INSERT ON lines BEGIN
+            UPDATE notes SET body = body || ' taken' WHERE id = NEW.note;
+        END;
+    """
+    a, b = (make(name, NOTES + SEARCH + lines, ("notes", "lines"), "natural") for name in "ab")
+    one = trigger(a, "take")
+    assert (one.writes, one.fires, one.is_undecided) == (("notes",), False, False)
+    assert one.reason == "what it writes to notes arrives as operations"
+    a.connection.execute("INSERT INTO notes VALUES (1, 'pen', 'blue')")
+    a.connection.execute("INSERT INTO lines VALUES ('x', 1)")
+    send(a, b)
+    assert search(b, "taken") == search(a, "taken") == [1]
+    assert index_is_sound(b)
+    assert b.connection.execute("SELECT body FROM notes").fetchall() == [("blue taken",)]
+
+
 def test_a_cache_that_is_kept_by_an_upsert_on_a_unique_index_fires(make: MakeEngine) -> None:
     schema = """
         CREATE TABLE words (word, n); CREATE UNIQUE INDEX words_word ON words (word);

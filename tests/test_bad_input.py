@@ -19,6 +19,7 @@ from sqlite_sync import (
     DatabaseError,
     DeviceError,
     GapError,
+    LastWriteWins,
     SchemaError,
     StateError,
     SyncEngine,
@@ -84,13 +85,16 @@ def test_a_damaged_database_is_named_as_damaged(make: MakeEngine, tmp_path: Path
 
 
 def test_a_folder_is_no_database(tmp_path: Path) -> None:
-    with refused(tmp_path, DatabaseError, str(tmp_path), "cannot be opened"), SyncEngine(tmp_path) as engine:
+    with (
+        refused(tmp_path, DatabaseError, str(tmp_path), "cannot be opened", "no folder"),
+        SyncEngine(tmp_path) as engine,
+    ):
         engine.initialize()
 
 
 def test_a_database_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with (
-        refused(tmp_path, DatabaseError, "nowhere", "folder exists"),
+        refused(tmp_path, DatabaseError, "nowhere", "its folder must exist"),
         SyncEngine(tmp_path / "nowhere" / "a.db") as engine,
     ):
         engine.initialize()
@@ -264,6 +268,24 @@ def test_a_trigger_that_is_not_there_cannot_be_decided_on(make: MakeEngine, tmp_
     engine = make("a")
     with refused(tmp_path, TableError, "nowhere", "a.db"):
         engine.set_trigger_fires("nowhere", fires=True)
+    with refused(tmp_path, TableError, "sync_insert_1", "of the application"):
+        engine.set_trigger_fires("sync_insert_1", fires=True)
+    engine.connection.execute("CREATE TRIGGER theirs AFTER INSERT ON todos BEGIN SELECT 1; END")
+    with refused(tmp_path, TableError, "theirs", "True, False, or None", "'yes'"):
+        engine.set_trigger_fires("theirs", fires="yes")  # type: ignore[arg-type]
+    engine.set_trigger_fires("theirs", fires=True)
+
+
+@pytest.mark.parametrize("same", [{}, [], None, ["todos"]])
+def test_adopt_is_told_tables(make: MakeEngine, tmp_path: Path, same: object) -> None:
+    engine = make("a", tables=())
+    with refused(tmp_path, TableError, "adopt", "how their rows are the same"):
+        engine.adopt(same)  # type: ignore[arg-type]
+
+
+def test_a_connect_that_returns_nothing_is_named(tmp_path: Path) -> None:
+    with refused(tmp_path, StateError, "a.db", "connect gave None"):
+        SyncEngine(tmp_path / "a.db", connect=lambda _: None)  # type: ignore[arg-type, return-value]
 
 
 @pytest.mark.parametrize(
@@ -752,7 +774,7 @@ def test_a_conflict_that_is_not_open_is_named(make: MakeEngine, tmp_path: Path) 
             run()
 
 
-@pytest.mark.parametrize("choice", ["mine", "", 5, {"nowhere": 1}, {"id": "other"}, {"title": None}, b"local"])
+@pytest.mark.parametrize("choice", ["mine", "", 5, {"nowhere": 1}, {"id": "other"}, {"title": None}, {7: 1}, b"local"])
 def test_an_impossible_resolution_is_refused(make: MakeEngine, tmp_path: Path, choice: object) -> None:
     a, b = make("a"), make("b")
     add(a, "1")
@@ -767,6 +789,24 @@ def test_an_impossible_resolution_is_refused(make: MakeEngine, tmp_path: Path, c
     assert "todos" in str(caught.value) or "resolve by" in str(caught.value)
     assert tree(tmp_path) == before
     b.resolve(conflict, "remote")
+
+
+@pytest.mark.parametrize("given", ["conflict_id", "hex", None, ("todos", "1"), 7])
+def test_what_is_no_conflict_is_refused(make: MakeEngine, tmp_path: Path, given: object) -> None:
+    a, b = make("a"), make("b")
+    for engine in (a, b):
+        add(engine, "1", engine.path.stem)
+    send(a, b)
+    (conflict,) = b.get_unresolved_conflicts()
+    given = {"conflict_id": conflict.conflict_id, "hex": conflict.conflict_id.hex()}.get(str(given), given)
+    for run in (
+        lambda: b.images(given),  # type: ignore[arg-type]
+        lambda: b.resolve(given, "local"),  # type: ignore[call-overload]
+        lambda: b.resolve(given, LastWriteWins()),  # type: ignore[call-overload]
+    ):
+        with refused(tmp_path, ConflictError, "is no Conflict", "get_unresolved_conflicts"):
+            run()
+    b.resolve(conflict, "local")
 
 
 def test_an_error_in_the_progress_callback_undoes_the_import(met: tuple[SyncEngine, Path]) -> None:

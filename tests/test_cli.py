@@ -1321,7 +1321,10 @@ def test_letting_a_parked_row_stand_says_what_went_for_it(parked: Path) -> None:
 
 
 def test_the_walk_lets_a_parked_row_stand(parked: Path) -> None:
-    assert "closed: users id=ann is in its table" in run("resolve", parked, typed_in="r\n").stdout
+    assert (
+        "closed: users id=ann is in its table, and the row in its way is deleted"
+        in run("resolve", parked, typed_in="r\n").stdout
+    )
 
 
 def test_a_choice_without_a_conflict_asks_for_it(parked: Path) -> None:
@@ -1353,13 +1356,89 @@ def test_a_parked_row_is_shown_beside_what_is_in_its_way(parked: Path) -> None:
     assert rows(a, "SELECT id FROM users ORDER BY id") == [("ann",), ("bob",)]
 
 
+@pytest.fixture
+def cascaded(tmp_path: Path) -> Path:
+    """Make a database where ann is parked, with what hangs on her; one of her orders had the number of another."""
+    a, b = tmp_path / "a.db", tmp_path / "b.db"
+    for path in (a, b):
+        sql(
+            path,
+            "CREATE TABLE users (id TEXT PRIMARY KEY, mail TEXT UNIQUE);"
+            "CREATE TABLE orders (id TEXT PRIMARY KEY, user TEXT REFERENCES users, no INTEGER UNIQUE);"
+            "CREATE TABLE items (id TEXT PRIMARY KEY, nowhere REFERENCES missing, place TEXT, o REFERENCES orders);"
+            "INSERT INTO users VALUES ('ann', NULL), ('cem', NULL); INSERT INTO orders VALUES ('kept', 'cem', NULL)",
+        )
+        run("init", path)
+        run("enable", path, "users", "orders", "items")
+    sql(a, "UPDATE users SET mail = 'same@example.org' WHERE id = 'ann'; INSERT INTO orders VALUES ('first', 'cem', 7)")
+    sql(a, "DELETE FROM orders WHERE id = 'kept'")
+    sql(b, "INSERT INTO users VALUES ('bob', 'same@example.org'); INSERT INTO orders VALUES ('second', 'ann', 7)")
+    sql(b, "INSERT INTO items VALUES ('i', 1, 'here', 'second'), ('k', 1, 'there', 'kept')")
+    carry(b, a)
+    return a
+
+
+def test_a_parked_row_is_shown_with_its_parent_by_name(cascaded: Path) -> None:
+    """The parent has other columns, and is in no table: it is named, and where it is parked, so is its conflict."""
+    found = {
+        (one["table_name"], *one["row_pk"].values()): one["conflict_id"][:8]
+        for one in run_json("conflicts", cascaded)["conflicts"]
+    }
+    text = " ".join(run("conflicts", cascaded).stdout.split())
+    assert f"it refers to users id=ann, which is parked itself: conflict {found['users', 'ann']}" in text
+    assert f"it refers to orders id=second, which is parked itself: conflict {found['orders', 'second']}" in text
+    assert "it refers to orders id=kept, which is gone: " in text
+    assert "its parent" not in text
+
+
+def test_a_row_in_the_way_that_is_parked_itself_is_not_said_to_be_in_the_table(cascaded: Path) -> None:
+    text = run("conflicts", cascaded, "--table", "orders").stdout
+    [first] = [
+        one["conflict_id"] for one in run_json("conflicts", cascaded)["conflicts"] if one["row_pk"] == {"id": "first"}
+    ]
+    [shown] = [part for part in text.split("Conflict ") if part.startswith(first[:8])]
+    assert "parked: in no table" in shown
+    assert "in the table now" not in shown
+    assert "and is parked itself: conflict" in " ".join(shown.split())
+    said = run("resolve", cascaded, first, "remote").stdout
+    assert "orders id=first is in its table\n" in said  # nothing was in its way, so nothing was deleted
+    assert rows(cascaded, "SELECT id FROM orders") == [("first",)]
+
+
+def test_the_version_that_would_be_shown_is_not_said_to_be_in_the_table_while_it_is_parked(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.db", tmp_path / "b.db"
+    for path in (a, b):
+        sql(path, "CREATE TABLE users (id TEXT PRIMARY KEY, mail TEXT UNIQUE); INSERT INTO users VALUES ('ann', NULL)")
+        run("init", path)
+        run("enable", path, "users")
+    sql(a, "UPDATE users SET mail = 'other' WHERE id = 'ann'")
+    sql(b, "UPDATE users SET mail = 'same' WHERE id = 'ann'")
+    sql(a, "INSERT INTO users VALUES ('bob', 'same')")
+    carry(b, a)
+    assert {one["kind"] for one in run_json("conflicts", a)["conflicts"]} == {"update/update", "unique"}
+    [shown] = [part for part in run("conflicts", a).stdout.split("Conflict ") if "update/update" in part]
+    assert "parked: in no table" in shown
+    assert "in the table now" not in shown
+
+
 def test_explain_tells_the_story_of_a_row(torn: tuple[Path, Path]) -> None:
     """Each operation with what it was written over, and how the row stands."""
     _, b = torn
     text = run("explain", b, "notes", "n1").stdout
     assert "opens conflict" in text
-    assert "in its table; 1 open conflict" in text
+    assert "in its table; 1 open conflict (" in text
     found = run_json("explain", b, "notes", "n1")
     assert [event["operation"]["kind"] for event in found["events"]] == ["insert", "update", "update"]
     assert "give 1 value(s), not 2" in run("explain", b, "notes", "n1", "n2", code=1).stderr
     assert "is no table" in run("explain", b, "nothing", "n1", code=1).stderr
+
+
+def test_explain_says_what_a_constraint_keeps_out(parked: Path) -> None:
+    [conflict] = run_json("conflicts", parked)["conflicts"]
+    name = conflict["conflict_id"][:8]
+    assert f"has its UNIQUE value; 1 open conflict ({name})" in run("explain", parked, "users", "ann").stdout
+    assert f"keeps out users id=ann: unique ({name})" in run("explain", parked, "users", "bob").stdout
+    assert run_json("explain", parked, "users", "bob")["keeps_out"][0]["conflict_id"] == conflict["conflict_id"]
+    run("resolve", parked, name, "remote")
+    for key in ("ann", "bob"):
+        assert "in a conflict of constraints" in run("explain", parked, "users", key).stdout

@@ -64,6 +64,20 @@ def test_the_story_of_a_parked_row_says_so(make: MakeEngine) -> None:
     assert not a.explain("t", "b").is_parked
 
 
+def test_the_story_of_a_row_names_those_that_it_keeps_out(make: MakeEngine) -> None:
+    schema = "CREATE TABLE t (id TEXT PRIMARY KEY, u UNIQUE); CREATE TABLE c (id TEXT PRIMARY KEY, t REFERENCES t)"
+    a, b = (make(name, schema, ("t", "c")) for name in "ab")
+    run(a, "INSERT INTO t VALUES ('a', 1)", "INSERT INTO c VALUES ('x', 'a')")
+    run(b, "INSERT INTO t VALUES ('b', 1)")
+    exchange(a, b)
+    child, parent = a.get_unresolved_conflicts()
+    assert a.explain("t", "b").keeps_out == (parent,)
+    assert a.explain("t", "a").keeps_out == (child,)
+    assert a.explain("c", "x").keeps_out == ()
+    a.resolve(parent, {"u": 2})
+    assert a.explain("t", "a").keeps_out == a.explain("t", "b").keeps_out == ()
+
+
 def test_a_wrong_table_or_key_is_an_error_that_says_what_to_give(make: MakeEngine) -> None:
     engine = make("a", "CREATE TABLE t (a INTEGER, b TEXT, x, PRIMARY KEY (a, b))", ("t",))
     run(engine, "INSERT INTO t VALUES (1, 'x', 2)")
@@ -72,5 +86,8 @@ def test_a_wrong_table_or_key_is_an_error_that_says_what_to_give(make: MakeEngin
         engine.explain("t", {"a": 1, "b": "y"})
     with pytest.raises(TableError, match="the key of t is a, b"):
         engine.explain("t", 1)
+    for wrong in ({1: 2}, {"a": 1, "b": object()}, {"a": 2**70, "b": "x"}, {"a": 1, "b": "\ud800"}):
+        with pytest.raises(TableError, match="key of t"):
+            engine.explain("t", wrong)  # type: ignore[arg-type]
     with pytest.raises(TableError, match="is no table"):
         engine.explain("nothing", 1)

@@ -6,7 +6,7 @@ import os
 import random
 import sqlite3
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -305,7 +305,47 @@ def test_wishes_that_cannot_be(mapped: MakeEngine) -> None:
     with pytest.raises(TableError, match="neither 'mapped' nor 'natural'"):
         a.enable_sync_for_table("todos", keys="other")
     with pytest.raises(TableError, match="no column nope"):
-        a.enable_sync_for_table("todos", references={"todos.nope": "words"})
+        a.enable_sync_for_table("todos", references={"todos.nope": "todos"})
+
+
+COMMENTS = f"{TODOS}; CREATE TABLE comments (id INTEGER PRIMARY KEY, todo_id INTEGER)"
+
+
+@pytest.mark.parametrize(
+    ("references", "why"),
+    [
+        ({"comments.todo_id": "todo"}, "there is no table 'todo'"),
+        ({"comments.todo_id": "todos.id"}, "there is no table 'todos.id'"),
+        ({"comment.todo_id": "todos"}, "there is no table 'comment'"),
+        ({"comments": "todos"}, "no column comments"),
+        ({"comments.todo_id": 7}, "must say which column refers to which table"),
+        (["comments.todo_id"], "must say which column refers to which table"),
+        ("comments.todo_id", "must say which column refers to which table"),
+    ],
+)
+def test_a_reference_that_would_not_be_translated_is_refused(mapped: MakeEngine, references: object, why: str) -> None:
+    a = mapped("a", COMMENTS)
+    for again in (False, True):  # for a table that is synced already, too
+        with pytest.raises(TableError, match=why):
+            a.enable_sync_for_table("comments", references=references)  # type: ignore[arg-type]
+        if not again:
+            assert not a.is_sync_enabled("comments")
+            a.enable_sync_for_table("comments")
+
+
+def test_a_reference_to_a_table_that_is_not_synced_yet_is_refused(mapped: MakeEngine) -> None:
+    references = {"comments.todo_id": "todos"}
+    a, b = mapped("a", COMMENTS, ()), mapped("b", COMMENTS, ())
+    with pytest.raises(TableError, match="enable todos before comments"):
+        a.enable_sync_for_table("comments", references=references)
+    for engine in (a, b):
+        for table in ("todos", "comments"):
+            engine.enable_sync_for_table(table, references=references)
+        add(engine, engine.path.stem)
+        engine.connection.execute("INSERT INTO comments (todo_id) SELECT max(id) FROM todos")
+    exchange(a, b)
+    joined = "SELECT title FROM comments JOIN todos ON todos.id = todo_id ORDER BY title"
+    assert a.connection.execute(joined).fetchall() == b.connection.execute(joined).fetchall() == [("a",), ("b",)]
 
 
 def test_children_that_were_enabled_first_are_mapped_too(mapped: MakeEngine) -> None:
@@ -317,6 +357,70 @@ def test_children_that_were_enabled_first_are_mapped_too(mapped: MakeEngine) -> 
     exchange(a, b)
     joined = "SELECT title FROM comments JOIN todos ON todos.id = todo_id ORDER BY title"
     assert a.connection.execute(joined).fetchall() == b.connection.execute(joined).fetchall() == [("a",), ("b",)]
+
+
+ORDERS = "CREATE TABLE orders (id INTEGER PRIMARY KEY, title); "
+LINES = {
+    "natural": "CREATE TABLE lines (order_id REFERENCES orders, sku, n, PRIMARY KEY (order_id, sku))",
+    "mapped": "CREATE TABLE lines (id INTEGER PRIMARY KEY, order_id INTEGER REFERENCES orders, sku, n)",
+    "text": "CREATE TABLE lines (sku TEXT PRIMARY KEY, order_id INTEGER REFERENCES orders, n)",
+}
+JOINED = "SELECT title, sku, n FROM lines JOIN orders ON orders.id = order_id ORDER BY title"
+
+
+@pytest.mark.parametrize("are_both_enabled", [False, True])
+@pytest.mark.parametrize("child", LINES)
+def test_equal_numbers_of_unlike_rows_are_no_common_baseline(
+    mapped: MakeEngine, child: str, *, are_both_enabled: bool
+) -> None:
+    """Both files have a line (1, 'pen', 3), of an order 1 that is another one in each."""
+    a, b = mapped("a", ORDERS + LINES[child], ()), mapped("b", ORDERS + LINES[child], ())
+    for engine in (a, b):
+        engine.connection.execute("INSERT INTO orders VALUES (1, ?)", (engine.path.stem,))
+        engine.connection.execute("INSERT INTO lines (order_id, sku, n) VALUES (1, 'pen', 3)")
+    for engine in (a, b) if are_both_enabled else (a,):
+        for table in ("orders", "lines"):
+            engine.enable_sync_for_table(table)
+    same = {"orders": "distinct"} | ({"lines": "distinct"} if child == "mapped" else {})
+    if not are_both_enabled:
+        bundle = a.generate_bundle(None, a.path.with_suffix(".bundle"))
+        assert bundle is not None
+        b.import_bundle(bundle)
+    b.adopt(same)
+    b.enable_sync_for_table("lines")
+    a.adopt(same)
+    exchange(a, b)
+    both = [("a", "pen", 3), ("b", "pen", 3)]
+    found = a.connection.execute(JOINED).fetchall()
+    assert found == b.connection.execute(JOINED).fetchall()
+    if child == "text":  # one key, so one row, in conflict
+        assert len(a.get_unresolved_conflicts()) == len(b.get_unresolved_conflicts()) == 1
+        assert found in ([one] for one in both)
+    else:
+        assert found == both
+    for engine in (a, b):
+        assert engine.doctor(deep=True).level != "error"
+
+
+@pytest.mark.parametrize("child", LINES)
+def test_copies_with_references_have_a_common_baseline(mapped: MakeEngine, tmp_path: Path, child: str) -> None:
+    """Also where one was written to between enabling the parents and the children, and where references dangle."""
+    rows_of = "(1, 'pen', 3), (2, 'ink', 1), (9, 'none', 0)"
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        connection.executescript(f"{ORDERS}{LINES[child]}; INSERT INTO orders VALUES (1, 'x'), (2, 'y'), (4, 'z');")
+        connection.executescript(f"INSERT INTO lines (order_id, sku, n) VALUES {rows_of}")
+    (tmp_path / "b.db").write_bytes((tmp_path / "a.db").read_bytes())
+    a, b = mapped("a", "", ()), mapped("b", "", ())
+    a.enable_sync_for_all_tables()
+    b.enable_sync_for_table("orders")
+    b.connection.execute("INSERT INTO orders VALUES (5, 'new')")
+    b.connection.execute("DELETE FROM orders WHERE id = 4")
+    b.enable_sync_for_table("lines")
+    exchange(a, b)
+    assert a.get_vector_clock() == b.get_vector_clock()
+    assert len(a.get_vector_clock()) == len(("orders", "lines", "b"))
+    every = "SELECT sku, n FROM lines ORDER BY sku"
+    assert a.connection.execute(every).fetchall() == b.connection.execute(every).fetchall()
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

@@ -226,7 +226,7 @@ def test_a_callback_may_answer_in_short() -> None:
     for answer, decision in answers.items():
         assert Callback(lambda _, answer=answer: answer, "f").decide(asked) == decision
     assert Callback(lambda _: {"title": "c"}).decide(asked) == Write({"title": "c"})
-    with pytest.raises(TypeError, match="answered 7"):
+    with pytest.raises(ConflictError, match="answered 7"):
         Callback(lambda _: 7).decide(asked)  # type: ignore[arg-type, return-value]
 
 
@@ -248,6 +248,77 @@ def test_what_is_no_strategy_is_refused_before_anything_is_done(
     with pytest.raises(ConflictError, match="needs a function of one dispute"):
         Callback("remote")  # type: ignore[arg-type]
     assert b.get_vector_clock() == before
+
+
+@pytest.mark.parametrize("name", ["", 7, None, b"bytes", "\ud800"])
+def test_a_strategy_whose_name_no_device_would_take_is_refused(
+    torn: tuple[SyncEngine, SyncEngine], tmp_path: Path, name: object
+) -> None:
+    class Nameless:
+        def __init__(self) -> None:
+            self.name = name
+
+        def decide(self, asked: Dispute) -> Take:
+            return Take(asked.local)
+
+    a, b = torn
+    (conflict, *_) = a.get_unresolved_conflicts()
+    path = b.generate_bundle(a.device_id, tmp_path / "more.bundle", acknowledge=True)
+    assert path is not None
+    before = a.get_vector_clock()
+    for run in (
+        lambda: a.resolve(conflict, Nameless()),  # type: ignore[call-overload]
+        lambda: a.resolve_all(Nameless()),  # type: ignore[arg-type]
+        lambda: a.import_bundle(path, resolver=Nameless()),  # type: ignore[arg-type]
+        lambda: MergeFields(Nameless()),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ConflictError, match="the log needs a text that is not empty"):
+            run()
+    assert a.get_vector_clock() == before
+    send(a, b)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        7,
+        [1],
+        b"local",
+        "Local",
+        Take,
+        Take(None),  # type: ignore[arg-type]
+        Write(None),  # type: ignore[arg-type]
+        {7: 1},
+        {"title": object()},
+        TakeBoth(None),  # type: ignore[arg-type]
+        TakeBoth((1,)),  # type: ignore[arg-type]
+        TakeBoth((Copy(bytes(16), {}),)),
+    ],
+)
+def test_an_answer_that_is_none_is_refused_by_name(torn: tuple[SyncEngine, SyncEngine], answer: object) -> None:
+    a, _ = torn
+    (conflict, *_) = before = a.get_unresolved_conflicts()
+    for run in (
+        lambda: a.resolve(conflict, Callback(lambda _: answer)),  # type: ignore[arg-type, return-value]
+        lambda: a.resolve_all(Callback(lambda _: answer)),  # type: ignore[arg-type, return-value]
+    ):
+        with pytest.raises(ConflictError, match=r"answered|todos"):
+            run()
+    assert a.get_unresolved_conflicts() == before
+
+
+@pytest.mark.parametrize("image", [None, {}, {"id": "new"}, {"id": object(), "title": "t", "done": 0}])
+def test_a_copy_that_is_no_row_is_refused(torn: tuple[SyncEngine, SyncEngine], image: object) -> None:
+    a, _ = torn
+    clock, before = a.get_vector_clock(), rows(a)
+    with pytest.raises(ConflictError, match="todos"):
+        a.resolve_all(Callback(lambda asked: TakeBoth((Copy(asked.remote.op_id, image),))))  # type: ignore[arg-type]
+    assert (a.get_vector_clock(), rows(a)) == (clock, before)
+
+
+def test_a_column_is_given_by_name() -> None:
+    with pytest.raises(ConflictError, match="needs the name of a column, not None"):
+        HigherVersionWins(None)  # type: ignore[arg-type]
 
 
 def test_names_say_what_decided() -> None:
@@ -551,7 +622,7 @@ def test_a_strategy_that_raises_leaves_everything_as_it_was(torn: tuple[SyncEngi
         seen.append(asked)
         return "local" if len(seen) < 3 else "nonsense"
 
-    with pytest.raises(TypeError, match="nonsense"):
+    with pytest.raises(ConflictError, match="nonsense"):
         a.resolve_all(Callback(decide))  # type: ignore[arg-type]
     with pytest.raises(ConflictError, match="no column 'nope'"):
         a.resolve_all(Callback(lambda _: {"nope": 1}))

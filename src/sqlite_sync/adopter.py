@@ -14,6 +14,9 @@ from sqlite_sync.tables import fold
 
 def adopt(database: Database, same: Mapping[str, Same], references: Mapping[str, str]) -> dict[str, Adoption]:
     """Enable tables, and say which of their rows are those that arrived; in the caller's transaction."""
+    if not isinstance(same, Mapping) or not same:
+        msg = f"adopt was told {same!r}: name tables, and how their rows are the same, as in {{'customers': ['email']}}"
+        raise TableError(msg)
     wanted = {fold(tables.find(database, name)): each for name, each in same.items()}
     if set(same.values()) != {DISTINCT} and not any(catalog.entry(database, name) for name in wanted):
         msg = f"nothing has arrived for {', '.join(same)}: import the other file's bundle first, then adopt"

@@ -79,7 +79,7 @@ def decide(database: Database, synced: Collection[str]) -> list[AppTrigger]:
     decided = []
     for one in found:
         if fold(one.table) in folded:
-            writes = _closure(one, found, direct)
+            writes = _closure(one, found, direct, folded)
             tables = None if writes is None else frozenset(table for _, table in writes) - views
             decided.append(_decision(one, tables, folded, chosen=chosen.get(fold(one.name))))
     return decided
@@ -93,13 +93,22 @@ def _words(database: Database) -> dict[str, int]:
 
 def say(database: Database, trigger: str, fires: bool | None) -> None:  # noqa: FBT001
     """Note the user's word on a trigger; None takes it back."""
-    named = "SELECT 1 FROM main.sqlite_schema WHERE type = 'trigger' AND name = ? COLLATE NOCASE"
-    if not database.one(named, (trigger,)):
-        msg = f"there is no trigger {trigger!r} in {database.path}"
-        raise TableError(msg)
+    _require_choice(database, trigger, fires)
     database.execute("DELETE FROM main.sync_app_triggers WHERE name = ?", (trigger,))
     if fires is not None:
         database.execute("INSERT INTO main.sync_app_triggers VALUES (?, ?)", (trigger, fires))
+
+
+def _require_choice(database: Database, name: str, fires: object) -> None:
+    """Refuse a choice about what is no trigger of the application, or that is none."""
+    sql = "SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND name = ? COLLATE NOCASE"
+    found = database.one(sql, (name,))
+    if found is None or is_ours(found):
+        msg = f"there is no trigger {name!r} of the application in {database.path}: status names those on synced tables"
+        raise TableError(msg)
+    if not isinstance(fires, bool | None):
+        msg = f"whether {name} fires is True, False, or None for the rule, not {fires!r}"
+        raise TableError(msg)
 
 
 @contextmanager
@@ -190,9 +199,15 @@ def _event(sql: str) -> int:
 
 
 def _closure(
-    one: _Trigger, triggers: Sequence[_Trigger], direct: Mapping[_Trigger, frozenset[Write] | None]
+    one: _Trigger,
+    triggers: Sequence[_Trigger],
+    direct: Mapping[_Trigger, frozenset[Write] | None],
+    synced: Collection[str],
 ) -> frozenset[Write] | None:
-    """Follow what a trigger writes through the triggers that these writes fire."""
+    """Follow what a trigger writes through the triggers that these writes fire.
+
+    Not through those of synced tables: what it writes there arrives as operations, and these fire by their own rule.
+    """
     fired = defaultdict(set)
     for trigger in triggers:
         fired[trigger.event, fold(trigger.table)].add(trigger)
@@ -202,7 +217,7 @@ def _closure(
         if step is None:
             return None
         writes |= step
-        reached = set().union(*(fired[write] for write in step)) - seen
+        reached = set().union(*(fired[write] for write in step if write[1] not in synced)) - seen
         seen |= reached
         ahead.extend(reached)
     return frozenset(writes)

@@ -216,16 +216,18 @@ def _decided(database: Database, strategy: Strategy, asked: _Asked) -> _Decided:
     decision = strategy.decide(dispute)
     chosen, image, word = dispute.local, dispute.local.image, "local"
     match decision:
-        case Take(version) if version.op_id in asked.dots:
+        case Take(Version() as version) if version.op_id in asked.dots:
             chosen, image = version, version.image
             word = "local" if version.op_id == dispute.local.op_id else "remote"
-        case Write(values):
+        case Write(Mapping() as values):
             versions = Images(dispute.base, dispute.local.image, dispute.remote.image)
             laid = resolver.given(database, asked.table, dispute.conflicts[0], versions, values)
             image, word = laid, "values"
         case Delete():
             image, word = None, "delete"
-        case TakeBoth(copies) if all(copy.op_id in asked.dots for copy in copies):
+        case TakeBoth(tuple() as copies) if all(_is_copy(asked, copy) for copy in copies):
+            for name, value in ((name, value) for copy in copies for name, value in copy.image.items()):
+                resolver.require_storable(database, f"{name} of a copy in {dispute.table_name}", value)
             word = "both"
         case Leave():
             pass
@@ -236,6 +238,16 @@ def _decided(database: Database, strategy: Strategy, asked: _Asked) -> _Decided:
     local = asked.dots[dispute.local.op_id]
     name = strategy.name[:MAX_STRATEGY_CHARACTERS]
     return _Decided(asked, decision, Outcome(asked.fork, local, asked.dots[chosen.op_id], image, name), word)
+
+
+def _is_copy(asked: _Asked, copy: object) -> bool:
+    """Tell whether a copy is a whole row, of a version of this row."""
+    return (
+        isinstance(copy, Copy)
+        and copy.op_id in asked.dots
+        and isinstance(copy.image, Mapping)
+        and copy.image.keys() == set(asked.dispute.columns)
+    )
 
 
 def _write(database: Database, decided: Sequence[_Decided], found: _Found, registry: Registry) -> None:

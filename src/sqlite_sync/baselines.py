@@ -16,7 +16,7 @@ from sqlite_sync.database import Database
 from sqlite_sync.errors import TableError
 from sqlite_sync.numbering import Birth
 from sqlite_sync.operation import BASELINE_VERSION, ID_BYTES, Kind, dot_number, is_baseline
-from sqlite_sync.tables import Table, commas
+from sqlite_sync.tables import Table, commas, quote
 
 HLC = 1
 
@@ -68,7 +68,51 @@ def _identity(database: Database, table: Table, same: Same, order: str) -> tuple
     if same:  # rows that are born elsewhere make other operations
         ids = log.device_ids(database)
         digest.update(pack_tree([[number, ids[ordinal], birth] for number, (ordinal, birth) in sorted(same.items())]))
+    if named := _named_rows(database, table):  # the same numbers, but of other rows, are other content
+        digest.update(pack_tree(named))
     return count, _as_uuid(digest.digest())
+
+
+def _named_rows(database: Database, table: Table) -> list[list[object]]:
+    """Say which rows of other tables a table's numbers stand for: [table, first and last number, device id, birth].
+
+    Numbers whose births follow each other as they do are one entry, whatever lies between.
+    """
+    entry = catalog.entry(database, table.name)
+    columns = defaultdict[int, list[str]](list)
+    for column in table.columns:
+        numbered = None if entry is None else entry.numbers.get(column.position)
+        if numbered not in (None, table.number):
+            columns[numbered].append(column.sql)
+    ids, found = log.device_ids(database), list[list[object]]()
+    for parent in catalog.entries(database):
+        if parent.number in columns:
+            runs = _runs(database, table, parent, columns[parent.number])
+            found += [[parent.name, first, last, ids[ordinal], birth] for first, last, ordinal, birth in runs]
+    return sorted(found, key=lambda run: (run[0], run[1]))
+
+
+def _runs(database: Database, table: Table, parent: Entry, columns: Collection[str]) -> list[list[int]]:
+    """Return (first number, last number, ordinal, first birth) of the rows of a parent that columns refer to.
+
+    A number that no other device gave, and that no row has, stands for nothing.
+    """
+    numbering, runs = births.load(database, parent.number), list[list[int]]()
+    numbers = " UNION ".join(f"SELECT {name} AS number FROM {table.sql}" for name in columns)
+    there = "0"
+    if catalog.exists(database, parent):
+        there = f"EXISTS (SELECT 1 FROM main.{quote(parent.name)} AS p WHERE p.{quote(parent.key[0])} = number)"
+    for number, is_there in database.execute(
+        f"SELECT number, {there} FROM ({numbers}) WHERE typeof(number) = 'integer' ORDER BY number"
+    ):
+        birth = numbering.birth(number)
+        if birth is None or not (birth[0] or is_there):
+            continue
+        if runs and (runs[-1][2], runs[-1][3] - runs[-1][0]) == (birth[0], birth[1] - number):
+            runs[-1][1] = number
+        else:
+            runs.append([number, number, *birth])
+    return runs
 
 
 def _head(table: Table) -> bytes:

@@ -45,6 +45,13 @@ class Conflict(NamedTuple):  # made by the ten thousand, as operations are
         return self.kind in PARKED_KINDS
 
 
+def require_conflict(given: object) -> None:
+    """Refuse what is no conflict, such as the id of one."""
+    if not isinstance(given, Conflict):
+        msg = f"{given!r} is no Conflict: give one that get_unresolved_conflicts() lists, whole; its id is conflict_id"
+        raise ConflictError(msg)
+
+
 @dataclass(frozen=True, slots=True)
 class Images:
     """The three versions of a row in conflict, column name -> value; None where there is no row."""
@@ -95,6 +102,12 @@ def by_fork(database: Database, wanted: Iterable[int]) -> dict[int, list[Conflic
         for fork, conflict in _listed(database, f"c.fork IN ({commas('?' * len(some))})", some):
             found.setdefault(fork, []).append(conflict)
     return found
+
+
+def because_of(database: Database, dot: int) -> list[Conflict]:
+    """List the conflicts of rows that are parked because of another row, by the shown head of that one."""
+    where = f"c.{forks.IS_PARKED} AND c.local_op = ?1 AND c.remote_op <> ?1"
+    return [one for _, one in _listed(database, where, (dot,))]
 
 
 def forks_of(database: Database, ids: Iterable[bytes]) -> dict[bytes, int]:

@@ -35,7 +35,7 @@ _REMEDIES = {
     sqlite3.SQLITE_IOERR: "could not be read or written by the operating system: check the disk",
     sqlite3.SQLITE_CORRUPT: "is damaged: run PRAGMA integrity_check, and restore a backup",
     sqlite3.SQLITE_FULL: "cannot grow, the disk is full: free some room and try again",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened: check that its folder exists and may be written",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: it must be no folder, and its folder must exist and be writable",
     sqlite3.SQLITE_NOTADB: "is not a SQLite database",
     sqlite3.SQLITE_AUTH: "refused a statement: the connection's authorizer must let sqlite_sync work",
 }
@@ -82,6 +82,9 @@ class Database:
             self.connection = connect(str(path)) if connect else sqlite3.connect(path, timeout=timeout_s)
         except sqlite3.Error as error:
             raise _translated(error, path) or error from error
+        if not hasattr(self.connection, "isolation_level"):
+            msg = f"connect gave {self.connection!r} for {path}: it must return the sqlite3.Connection that it makes"
+            raise StateError(msg)
         self.require_no_transaction()  # setting the isolation level would commit it
         self.connection.isolation_level = None  # autocommit: capture joins the user's own transactions
 

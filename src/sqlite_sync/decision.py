@@ -126,10 +126,25 @@ class Strategy(Protocol):
 
 
 def require_strategy(given: object) -> None:
-    """Refuse what is no strategy, before anybody is asked: a name, or the class of one."""
+    """Refuse what is no strategy, before anybody is asked: a name, the class of one, or one that the log cannot name.
+
+    Every device would refuse an operation with such a name.
+    """
     if isinstance(given, type) or not isinstance(given, Strategy):
         msg = f"{given!r} is no strategy: give one, such as LastWriteWins(), or your own with a name and decide()"
         raise ConflictError(msg)
+    name: object = given.name
+    if not isinstance(name, str) or not name or not _is_unicode(name):
+        msg = f"the name of the strategy {given!r} is {name!r}: the log needs a text that is not empty"
+        raise ConflictError(msg)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,8 +151,8 @@ class SyncEngine:
         `keys` says how its rows are named on other devices. "mapped": by the device where they were born and their
         number there, so that two devices may both insert "the next row"; that is what a table with an INTEGER PRIMARY
         KEY is, if nothing else is said here or by a peer. "natural": by the key itself; that is what all others are,
-        and right for numbers that mean something. `references` names the mapped tables to which columns refer without
-        declaring it: {"comments.todo_id": "todos"}.
+        and right for numbers that mean something. `references` names the mapped tables, enabled before, to which
+        columns refer without declaring it: {"comments.todo_id": "todos"}.
         """
         with self._changing():
             brought = enroller.enable(self._database, name, Wish(keys, references or {}))
@@ -314,6 +314,7 @@ class SyncEngine:
     def images(self, conflict: Conflict) -> Images:
         """Return the three versions of a row in conflict: base, local, remote."""
         with self._verb():
+            conflicts.require_conflict(conflict)
             self._settle()
             return conflicts.images(self._database, conflict)
 
@@ -346,6 +347,7 @@ class SyncEngine:
         Or ask a strategy; None, and nothing is changed, where it leaves the conflict open.
         """
         with self._changing():
+            conflicts.require_conflict(conflict)
             if not isinstance(choice, Strategy):
                 close = unparking.resolve if conflict.is_parked else resolver.resolve
                 return close(self._database, conflict, choice)

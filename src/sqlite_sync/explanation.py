@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,8 @@ from sqlite_sync.database import Database
 from sqlite_sync.errors import TableError
 from sqlite_sync.log import Contexts
 from sqlite_sync.operation import Operation
-from sqlite_sync.tables import Table, fold
-from sqlite_sync.verdict import RowOperation, Step, steps
+from sqlite_sync.tables import Table, commas, fold, mark
+from sqlite_sync.verdict import Step, steps
 
 Key = Mapping[str, Value] | Value
 
@@ -38,7 +39,8 @@ class Event:
 class Explanation:
     """The story of a row, and the conflicts that are open in the end; the last of its heads is the shown one.
 
-    `birth` names a row of a mapped table to other devices: the device where it was born, and its number there.
+    `keeps_out` are the conflicts of other rows, parked because of this one: it has their UNIQUE value, or was their
+    parent. `birth` names a row of a mapped table to other devices: the device where it was born, and its number there.
     """
 
     table_name: str
@@ -46,6 +48,7 @@ class Explanation:
     birth: tuple[bytes, int] | None
     events: tuple[Event, ...]
     open_conflicts: tuple[Conflict, ...]
+    keeps_out: tuple[Conflict, ...] = ()
 
     @property
     def is_parked(self) -> bool:
@@ -56,17 +59,19 @@ class Explanation:
 def read(database: Database, table_name: str, key: Key) -> Explanation:
     """Tell the story of a row, given by its key: column name -> value, or the value where the key is one column."""
     table = _table(database, table_name)
-    values = _key_values(table, key)
+    values = _key_values(database, table, key)
     operations = forks.row_history(database, catalog.whole(database, table), values)
     if not operations:
         named = {column.name: value for column, value in zip(table.key, values, strict=True)}
         msg = f"the log of {database.path} knows no row {named!r} of {table.name}: check the key, and the types in it"
         raise TableError(msg)
-    events = tuple(_events(database, table, operations))
+    told = list(steps(None, operations, Contexts(database).knows, is_whole=True))
+    events = tuple(_events(database, table, told))
     fork = forks.fork_of(database, table, values)
     listed = [] if fork is None else conflicts.by_fork(database, [fork]).get(fork, [])
     row_pk = events[-1].operation.row_pk
-    return Explanation(table.name, row_pk, _birth(database, table, values), events, tuple(listed))
+    kept_out = conflicts.because_of(database, told[-1].shown.dot)
+    return Explanation(table.name, row_pk, _birth(database, table, values), events, tuple(listed), tuple(kept_out))
 
 
 def _birth(database: Database, table: Table, key: Row) -> tuple[bytes, int] | None:
@@ -76,9 +81,7 @@ def _birth(database: Database, table: Table, key: Row) -> tuple[bytes, int] | No
     return None if device_id is None else (device_id, number)
 
 
-def _events(database: Database, table: Table, operations: Sequence[RowOperation]) -> Iterator[Event]:
-    knows = Contexts(database).knows
-    told = list(steps(None, operations, knows, is_whole=True))
+def _events(database: Database, table: Table, told: Sequence[Step]) -> Iterator[Event]:
     heads = {head.dot for head in told[-1].heads}
     before: dict[bytes, None] = {}
     for step in told:
@@ -107,12 +110,18 @@ def _table(database: Database, name: str) -> Table:
     return catalog.shape(database, entry)
 
 
-def _key_values(table: Table, key: Key) -> Row:
+def _key_values(database: Database, table: Table, key: Key) -> Row:
     names = [column.name for column in table.key]
     if not isinstance(key, Mapping):
         key = {names[0]: key} if len(names) == 1 else {}
-    given = {fold(name): value for name, value in key.items()}
+    given = {fold(str(name)): value for name, value in key.items()}
     if given.keys() != {fold(name) for name in names}:
         msg = f"the key of {table.name} is {', '.join(names)}: give a value for each, by name"
         raise TableError(msg)
-    return tuple(given[fold(name)] for name in names)
+    values = tuple(given[fold(name)] for name in names)
+    try:
+        database.execute(f"SELECT {commas(map(mark, values))}", values)
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError, UnicodeEncodeError) as error:
+        msg = f"{key!r} cannot be a key of {table.name}: give text, a number of at most 64 bits, bytes or None"
+        raise TableError(msg) from error
+    return values

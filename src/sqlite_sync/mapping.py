@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlite_sync import births, catalog, log
+from sqlite_sync import births, catalog, log, tables
 from sqlite_sync.bundle import Header
 from sqlite_sync.catalog import Entry
 from sqlite_sync.database import Database
@@ -89,6 +89,10 @@ class Wish:
         if self.keys not in (None, MAPPED, NATURAL):
             msg = f"keys={self.keys!r} is neither {MAPPED!r} nor {NATURAL!r}"
             raise TableError(msg)
+        given: object = self.references
+        if not isinstance(given, Mapping) or not all(isinstance(name, str) for pair in given.items() for name in pair):
+            msg = f"references={given!r} must say which column refers to which table: {{'comments.todo_id': 'todos'}}"
+            raise TableError(msg)
 
 
 NO_WISH = Wish()
@@ -103,6 +107,7 @@ def register_own(database: Database, table: Table, wish: Wish = NO_WISH) -> Tabl
     entry = catalog.register(database, table.name, [(column.name, column.key_place) for column in table.columns])
     table = catalog.shape(database, entry)
     known = set() if before is None else set(map(fold, before.columns))
+    _require_parents(database, table, wish.references)
     declared = _declared(database, table, wish)
     catalog.set_mapped(
         database, entry.number, {name: number for name, number in declared.items() if fold(name) not in known}
@@ -115,6 +120,25 @@ def register_own(database: Database, table: Table, wish: Wish = NO_WISH) -> Tabl
     if before is None and entry.is_mapped:
         births.create(database, entry.number)
     return table
+
+
+def _require_parents(database: Database, table: Table, references: Mapping[str, str]) -> None:
+    """Refuse references that would stay plain numbers: of a table that is not there, or to one not known yet."""
+    for named, parent in references.items():
+        owner = named.rpartition(".")[0] or table.name
+        missing = [name for name in (owner, parent) if not tables.is_there(database, name)]
+        if missing and catalog.entry(database, missing[0]) is None:
+            msg = (
+                f"references says that {named} refers to {parent}, but there is no table {missing[0]!r} in "
+                f"{database.path}: write TABLE.COLUMN and TABLE"
+            )
+            raise TableError(msg)
+        if fold(owner) == fold(table.name) and catalog.entry(database, parent) is None:
+            msg = (
+                f"references says that {named} refers to {parent}, which is not synced yet, so its numbers would not "
+                f"be translated: enable {parent} before {table.name}"
+            )
+            raise TableError(msg)
 
 
 def _require_keys(before: Entry, wish: Wish) -> None:

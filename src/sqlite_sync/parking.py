@@ -371,7 +371,8 @@ def require_none_parked(database: Database) -> None:
     if parked:
         msg = (
             f"{database.path} has parked rows, which stand in no table and would be lost with the log: "
-            f"{_listed(parked)}. Resolve their conflicts first, or say that they may be discarded; nothing was changed"
+            f"{_listed(parked)}. Resolve their conflicts first, or say that they may be discarded "
+            "(discard_parked=True, --discard-parked); nothing was changed"
         )
         raise ConflictError(msg)
 

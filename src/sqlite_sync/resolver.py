@@ -61,7 +61,7 @@ def given(
     is_parked = conflict.is_parked
     image = dict((None if is_parked else images.local) or images.remote or {})
     for name, value in values.items():
-        column = names.get(fold(name))
+        column = names.get(fold(name)) if isinstance(name, str) else None
         if column is None:
             msg = (
                 f"{table.name} has no column {name!r} to resolve with; it has "
@@ -74,14 +74,14 @@ def given(
                 f"first, then change {name} by SQL"
             )
             raise ConflictError(msg)
-        _require_storable(database, f"{column.name} of {table.name} {dict(conflict.row_pk)}", value)
+        require_storable(database, f"{column.name} of {table.name} {dict(conflict.row_pk)}", value)
         image[column.name] = value
     known = [one for one in (images.base, images.local, images.remote) if one is not None]
     is_stored = all(any(same(value, one[name]) for one in known) for name, value in image.items())
     return image if is_stored else _as_stored(database, table, image)
 
 
-def _require_storable(database: Database, what: str, value: Value) -> None:
+def require_storable(database: Database, what: str, value: Value) -> None:
     """Refuse a value of a type that SQLite does not know, or beyond its integers."""
     try:
         database.execute(f"SELECT {mark(value)}", (value,))

@@ -55,6 +55,12 @@ class HigherVersionWins:
 
     column: str
 
+    def __post_init__(self) -> None:
+        """Refuse what names no column."""
+        if not isinstance(self.column, str):
+            msg = f"HigherVersionWins needs the name of a column, not {self.column!r}"
+            raise ConflictError(msg)
+
     @property
     def name(self) -> str:
         """What the log calls it."""
@@ -226,7 +232,7 @@ class Callback:
             case Mapping():
                 return Write(answer)
         msg = f"{self.name} answered {answer!r}: say 'local', 'remote', values by column name, None, or a decision"
-        raise TypeError(msg)
+        raise ConflictError(msg)
 
 
 def new_key(op_id: bytes, key: Value) -> Value:

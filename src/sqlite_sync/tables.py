@@ -209,6 +209,12 @@ def same_key(table: Table, left: str, right: str) -> str:
     return " AND ".join(f"{left.format(c=c)} = {right.format(c=c)}" for c in table.key)
 
 
+def is_there(database: Database, name: str) -> bool:
+    """Tell whether the file has a table of this name."""
+    sql = "SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND name = ? COLLATE NOCASE"
+    return database.one(sql, (name,)) is not None
+
+
 def find(database: Database, name: str) -> str:
     """Return a table's name as the schema spells it; TableError where it cannot be captured."""
     row = database.execute("SELECT name, type FROM pragma_table_list(?) WHERE schema = 'main'", (name,)).fetchone()

@@ -26,6 +26,7 @@ from sqlite_sync.cli.group import (
 )
 from sqlite_sync.cli.side_by_side import PARKED
 from sqlite_sync.cli.strategy_names import StrategyName
+from sqlite_sync.cli.surroundings import Parked, made_room
 from sqlite_sync.cli.typed_rows import typed_values
 from sqlite_sync.cli.values import fields, operation_fields, printable
 from sqlite_sync.cli.views import View
@@ -33,7 +34,6 @@ from sqlite_sync.cli.walk import Walk
 
 CHOICES: dict[str, Literal["local", "remote"] | None] = {"local": "local", "remote": "remote", "delete": None}
 STANDS = {"local": "the local version", "remote": "the remote version", "delete": "deleted"}
-MADE_ROOM = {"unique": ", and the row in its way is deleted", "foreign_key": ", and so is its parent"}
 PARKED_STANDS = {"local": "deleted", "remote": "in its table", "delete": "deleted"}
 
 
@@ -64,12 +64,14 @@ def conflicts(*, database: Path, table: str | None, full: bool, as_json: bool) -
         if not found:
             require_synced(engine, name)
         view = view_of(database, engine, full=full)
+        known = Parked(engine)
+        around = [known.around(*each) for each in found if not as_json]
     if as_json:
         listed = [{**fields(conflict), **fields(images)} for conflict, images in found]
         print_json({"open_conflicts": len(found), "conflicts": listed})
     else:
-        for conflict, images in found:
-            view.conflict(conflict, images)
+        for (conflict, images), surroundings in zip(found, around, strict=True):
+            view.conflict(conflict, images, surroundings)
             view.line()
         view.conflicts_end(conflict for conflict, _ in found)
     exit_for(len(found))
@@ -151,6 +153,7 @@ def resolve(  # noqa: PLR0913 - one for each option
                 view.facts([("conflicts", view.open_conflicts(open_conflicts))])
         elif conflict_id is not None:
             conflict = conflict_named(engine, conflict_id)
+            around = Parked(engine).around(conflict, engine.images(conflict))
             operation = resolve_one(engine, conflict, strategy or choice, texts)
             open_conflicts = len(engine.get_unresolved_conflicts())
             if as_json:
@@ -158,7 +161,7 @@ def resolve(  # noqa: PLR0913 - one for each option
                 print_json({"operation": found_operation, "open_conflicts": open_conflicts})
             else:
                 stands = PARKED_STANDS if conflict.kind in PARKED else STANDS
-                beside = MADE_ROOM.get(conflict.kind, "") if choice == "remote" else ""
+                beside = made_room(conflict, around) if choice == "remote" else ""
                 tell_resolved(view, conflict, operation, stands.get(choice or "", "as set") + beside)
                 view.facts([("conflicts", view.open_conflicts(open_conflicts))])
 

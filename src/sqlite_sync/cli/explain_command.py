@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from sqlite_sync import Event, Explanation, SyncEngine, TableError, Value
+from sqlite_sync import Conflict, Event, Explanation, SyncEngine, TableError, Value
 from sqlite_sync.cli.group import (
     Failure,
     database_argument,
@@ -19,8 +20,8 @@ from sqlite_sync.cli.group import (
 )
 from sqlite_sync.cli.side_by_side import PARKED
 from sqlite_sync.cli.typed_rows import typed_values
-from sqlite_sync.cli.values import fields, operation_fields, short_conflict, short_device
-from sqlite_sync.cli.views import View
+from sqlite_sync.cli.values import fields, operation_fields, printable, short_conflict, short_device
+from sqlite_sync.cli.views import View, count
 
 
 @click.command(epilog=examples("sqlite-sync explain notes.db notes n1", "sqlite-sync explain shop.db items 7 red"))
@@ -33,7 +34,8 @@ def explain(*, database: Path, table: str, key: tuple[str, ...], full: bool, as_
     """Tell the story of a row: who wrote what, over what.
 
     KEY is the row's primary key: a value for each of its columns, in its order. The operations come in the order that
-    all devices share, each with what it superseded and which conflicts it opened or closed.
+    all devices share, each with what it superseded and which conflicts it opened or closed. In the end: how the row
+    stands, and which other rows a constraint keeps out because of it.
     """
     with opened(database) as engine:
         story = engine.explain(table, key_values(engine, table, key))
@@ -69,6 +71,8 @@ def show(view: View, story: Explanation) -> None:
             [f"{verb} conflict {pair.hex() if view.full else short_conflict(pair)}" for pair in pairs]
             for verb, pairs in (("opens", event.opened), ("closes", event.closed))
         )
+        if event.operation.kind.startswith("resolve") and over and not closed:
+            closed = ["in a conflict of constraints"]
         if said := "; ".join([*over, *opened_, *closed]):
             view.line(" " * 21 + said)
     view.line()
@@ -81,8 +85,15 @@ def show(view: View, story: Explanation) -> None:
     stands = "deleted" if last_head(story).image is None else "in its table"
     if story.is_parked:
         stands = "parked: " + "; ".join(PARKED[kind] for kind in sorted(kinds & PARKED.keys()))
-    number = len(story.open_conflicts)
-    view.line(f"{stands}; {number} open conflict{'' if number == 1 else 's'}")
+    view.line(f"{stands}; {count(len(story.open_conflicts), 'open conflict')}{named(view, story.open_conflicts)}")
+    for one in story.keeps_out:
+        row = printable(f"{one.table_name} {view.key(one.row_pk)}")
+        view.line(f"keeps out {row}: {one.kind}{named(view, [one])}")
+
+
+def named(view: View, found: Sequence[Conflict]) -> str:
+    """Name conflicts in brackets, if there are any."""
+    return f" ({', '.join(map(view.conflict_name, found))})" if found else ""
 
 
 def dot(view: View, event: Event) -> str:

@@ -133,7 +133,9 @@ def is_prepared(database: Path, engine: SyncEngine) -> bool:
     try:
         found = engine.connection.execute("SELECT 1 FROM main.sqlite_schema WHERE name = 'sync_state'").fetchone()
     except sqlite3.Error as error:
-        message = f"{database}: {error}"
+        is_busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+        remedy = "; another program is writing to it: close that, or try again later" if is_busy else ""
+        message = f"{database}: {error}{remedy}"
         raise Failure(message) from error
     return found is not None
 

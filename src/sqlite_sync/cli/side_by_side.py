@@ -25,25 +25,25 @@ PARKED = {  # why a row stands in no table, by the kind of its conflict
     "not_null": "a NOT NULL constraint of this table refuses it",
     "schema": "a type of this table refuses it",
 }
-BESIDE = {"unique": "in its way", "foreign_key": "its parent"}  # what a parked row is shown beside
+IN_TABLE, IN_NO_TABLE = "in the table now", "parked: in no table"
 
 Image = Mapping[str, Value]
 
 
-def side_by_side(images: Images, authors: Sequence[str], *, full: bool) -> Table:
+def side_by_side(images: Images, authors: Sequence[str], *, is_parked: bool, full: bool) -> Table:
     """Lay out base, local and remote; `authors` says who wrote the latter two, and when."""
-    return _laid_out(_heads(authors), _rows(images, full=full))
+    return _laid_out(_heads(authors, IN_NO_TABLE if is_parked else IN_TABLE), _rows(images, full=full))
 
 
-def parked(images: Images, authors: Sequence[str], beside: str | None, *, full: bool) -> Table:
-    """Lay out a parked row, after what is named by `beside`: the row in its way, or its parent, which is gone."""
+def parked(images: Images, authors: Sequence[str], *, is_other_parked: bool, full: bool) -> Table:
+    """Lay out a parked row, after the row in its way if there is one; that may be parked itself."""
     local, remote = authors
-    where = "in the table now" if images.local else "in no table"
     heads = [Text.assemble(("column", LABEL), "\n\n\n")]
-    if beside:
-        heads.append(Text.assemble((beside, f"{LABEL} {GOOD}"), f"\n{where}\n{local}"))
+    if images.local is not None:
+        where = IN_NO_TABLE if is_other_parked else IN_TABLE
+        heads.append(Text.assemble(("in its way", f"{LABEL} {GOOD}"), f"\n{where}\n{local}"))
     heads.append(Text.assemble(("parked", f"{LABEL} {ALERT}"), f"\nin no table\n{remote}"))
-    versions = (images.local, images.remote) if beside else (images.remote,)
+    versions = (images.remote,) if images.local is None else (images.local, images.remote)
     return _laid_out(heads, _parked_rows(versions, full=full))
 
 
@@ -62,12 +62,12 @@ def _laid_out(heads: Sequence[Text], rows: Iterator[list[Text]]) -> Table:
     return table
 
 
-def _heads(authors: Sequence[str]) -> list[Text]:
+def _heads(authors: Sequence[str], where: str) -> list[Text]:
     local, remote = authors
     return [
         Text.assemble(("column", LABEL), "\n\n\n"),  # as many lines as the others, or rich moves it down
         Text.assemble(("base", LABEL), "\nbefore both\n\n"),
-        Text.assemble(("local", f"{LABEL} {GOOD}"), "\nin the table now\n", local),
+        Text.assemble(("local", f"{LABEL} {GOOD}"), f"\n{where}\n", local),
         Text.assemble(("remote", f"{LABEL} {ALERT}"), "\nthe other version\n", remote),
     ]
 

@@ -147,19 +147,26 @@ def machine(thing: object) -> object:
             return str(thing)
         case Mapping():
             return {_name(key): _machine_value(value) for key, value in thing.items()}
+        case _ if _field_names(thing):  # before tuples: a named one is an object
+            return fields(thing)
         case list() | tuple():
             return [machine(item) for item in thing]
-        case _ if dataclasses.is_dataclass(thing):
-            return fields(thing)
         case _:
             return thing
 
 
 def fields(thing: object) -> dict[str, object]:
-    """Turn a dataclass of the library into the fields of a JSON object."""
-    if not dataclasses.is_dataclass(thing):
+    """Turn a dataclass or a named tuple of the library into the fields of a JSON object."""
+    names = _field_names(thing)
+    if not names:
         raise TypeError(thing)
-    return {field.name: machine(getattr(thing, field.name)) for field in dataclasses.fields(thing)}
+    return {name: machine(getattr(thing, name)) for name in names}
+
+
+def _field_names(thing: object) -> tuple[str, ...]:
+    if dataclasses.is_dataclass(thing):
+        return tuple(field.name for field in dataclasses.fields(thing))
+    return getattr(thing, "_fields", ()) if isinstance(thing, tuple) else ()
 
 
 def operation_fields(operation: Operation) -> dict[str, object]:

@@ -26,7 +26,8 @@ from sqlite_sync import (
     TableStatus,
     Value,
 )
-from sqlite_sync.cli.side_by_side import ALERT, BESIDE, FAINT, GOOD, LABEL, PARKED, parked, side_by_side
+from sqlite_sync.cli.side_by_side import ALERT, FAINT, GOOD, LABEL, PARKED, parked, side_by_side
+from sqlite_sync.cli.surroundings import ALONE, Surroundings
 from sqlite_sync.cli.values import (
     clipped,
     is_baseline,
@@ -351,8 +352,8 @@ class View:
             self.line(line)
         self.line(f"{count(len(found.resolved), 'conflict')} closed, {len(found.deferred):,} left open")
 
-    def conflict(self, conflict: Conflict, images: Images) -> None:
-        """Show the versions of a row side by side."""
+    def conflict(self, conflict: Conflict, images: Images, around: Surroundings = ALONE) -> None:
+        """Show the versions of a row side by side; of a parked one, what keeps it out."""
         self.console.print(
             Text.assemble(
                 ("Conflict ", LABEL),
@@ -370,11 +371,19 @@ class View:
             )
         ]
         if conflict.kind in PARKED:
-            self.line(f"it is parked, kept in the log and in no table: {PARKED[conflict.kind]}\n")
-            beside = BESIDE.get(conflict.kind) if conflict.local_op_id != conflict.remote_op_id else None
-            self.console.print(parked(images, authors, beside, full=self.full))
+            self.console.print(f"it is parked, kept in the log and in no table:\n{self._why(conflict, around)}\n")
+            self.console.print(parked(images, authors, is_other_parked=around.parked is not None, full=self.full))
         else:
-            self.console.print(side_by_side(images, authors, full=self.full))
+            self.console.print(side_by_side(images, authors, is_parked=around.parked is not None, full=self.full))
+
+    def _why(self, conflict: Conflict, around: Surroundings) -> str:
+        """Say what keeps a parked row out of its table."""
+        itself = around.parked and f"parked itself: conflict {self.conflict_name(around.parked)}"
+        if around.parent is None:
+            return PARKED[conflict.kind] + (f", and is {itself}" if itself else "")
+        table, key = around.parent
+        gone = f"gone: {self.device(conflict.local_device_id)}, {moment(conflict.local_time_ms)}"
+        return f"it refers to {printable(table)} {self.key(key)}, which is {itself or gone}"
 
     def conflicts_end(self, found: Iterable[Conflict]) -> None:
         """Say how to go on."""
@@ -385,7 +394,7 @@ class View:
         self.line(f"{count(len(kinds), 'open conflict')}. To close one, choose the version that stands:")
         self.line(f"  {self.command('resolve', 'ID', 'local|remote|delete')}")
         if any(kind in PARKED for kind in kinds):
-            self.line("Of a parked row: remote lets it stand, --set changes it, local and delete delete it.")
+            self.line("Of a parked row, remote lets it stand, --set changes it, the others delete it.")
         self.line(f"To be asked about each: {self.command('resolve')}")
 
 

@@ -7,6 +7,7 @@ import click
 from sqlite_sync import Conflict, Images, KeepBoth, SyncEngine, SyncError
 from sqlite_sync.cli.group import reason, say
 from sqlite_sync.cli.side_by_side import PARKED, differing
+from sqlite_sync.cli.surroundings import Parked, Surroundings, made_room
 from sqlite_sync.cli.typed_rows import typed_values
 from sqlite_sync.cli.values import clipped, printable, shown
 from sqlite_sync.cli.views import View, count
@@ -40,11 +41,12 @@ class Walk:
         """Go on until none is left that was not skipped, or somebody quits."""
         while conflict := self._next():
             images = self._engine.images(conflict)
-            self._view.conflict(conflict, images)
+            around = Parked(self._engine).around(conflict, images)
+            self._view.conflict(conflict, images, around)
             answer = self._ask(conflict)
             if answer == "q":
                 break
-            if answer == "s" or not self._close(conflict, images, answer):
+            if answer == "s" or not self._close(conflict, images, answer, around):
                 self._skipped.add(conflict.conflict_id)
             self._view.line()
         left = self._open()
@@ -69,7 +71,7 @@ class Walk:
             return "q"
         return answer
 
-    def _close(self, conflict: Conflict, images: Images, answer: str) -> bool:
+    def _close(self, conflict: Conflict, images: Images, answer: str, around: Surroundings) -> bool:
         """Do what was answered; tell whether the conflict is closed."""
         try:
             is_closed = self._resolve(conflict, images, answer)
@@ -79,7 +81,8 @@ class Walk:
         if is_closed:
             row = f"{conflict.table_name} {self._view.key(conflict.row_pk)}"
             stands = PARKED_STANDS if conflict.kind in PARKED else STANDS
-            self._view.line(printable(f"closed: {row} is {stands[answer]}"))
+            beside = made_room(conflict, around) if answer == "r" and conflict.is_parked else ""
+            self._view.line(printable(f"closed: {row} is {stands[answer]}{beside}"))
         return is_closed
 
     def _resolve(self, conflict: Conflict, images: Images, answer: str) -> bool:
