@@ -47,6 +47,11 @@ class Device:
         return dot_number(self.ordinal, self.known) + 1, dot_number(self.ordinal, self.range.to_seq)
 
     @property
+    def sent(self) -> tuple[int, int]:
+        """The same dot numbers in the bundle."""
+        return dot_number(self.range.ordinal, self.known) + 1, dot_number(self.range.ordinal, self.range.to_seq)
+
+    @property
     def new_count(self) -> int:
         """How many of its operations are new here."""
         return max(self.range.to_seq - self.known, 0)
@@ -66,12 +71,10 @@ def append(
     )
     database.executemany(
         "INSERT INTO temp.sync_incoming VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [
-            (d.range.ordinal, d.ordinal, d.known, d.shift, d.new[0] - d.shift, d.new[1] - d.shift, d.range.base_hlc)
-            for d in found
-        ],
+        [(d.range.ordinal, d.ordinal, d.known, d.shift, *d.sent, d.range.base_hlc) for d in found],
     )
-    total, done = sum(device.new_count for device in found), 0
+    fresh = [device for device in found if device.new_count]
+    total, done = sum(device.new_count for device in fresh), 0
     if total:
         ordinals = {device.range.ordinal: device.ordinal for device in found}
         numbers = _numbered(database, header, ordinals, {table.number: table for table in enabled})
@@ -94,7 +97,7 @@ def append(
     )
     database.executemany(
         "UPDATE main.sync_devices SET seq = ? WHERE ordinal = ? AND ordinal <> 0",
-        [(d.range.to_seq, d.ordinal) for d in found if d.new_count],
+        [(d.range.to_seq, d.ordinal) for d in fresh],
     )
     database.execute("DROP TABLE temp.sync_incoming")
 

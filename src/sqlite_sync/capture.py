@@ -25,8 +25,12 @@ def install(database: Database, table: Table) -> None:
 
 def remove(database: Database, number: int) -> None:
     """Take a table's triggers away, if they are there."""
-    for verb in VERBS:
-        database.execute(f"DROP TRIGGER IF EXISTS main.sync_{verb}_{number}")
+    names = commas(f"'sync_{verb}_{number}'" for verb in VERBS)
+    rows = database.execute(
+        f"SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND name COLLATE NOCASE IN ({names})"
+    )
+    for (name,) in rows.fetchall():
+        database.execute(f"DROP TRIGGER main.{name}")
 
 
 @contextmanager

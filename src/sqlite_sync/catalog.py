@@ -66,9 +66,12 @@ def entry(database: Database, name: str) -> Entry | None:
 
 def enabled(database: Database) -> list[Table]:
     """Return the shapes of all enabled tables that exist; SchemaError where one has changed its key."""
-    rows = database.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
-    here = {fold(name) for (name,) in rows}
-    return [shape(database, one) for one in entries(database) if one.is_enabled and fold(one.name) in here]
+    rows = database.execute(
+        "SELECT t.table_no FROM main.sqlite_schema AS s CROSS JOIN main.sync_tables AS t ON t.name = s.name "
+        "WHERE s.type = 'table'"
+    ).fetchall()
+    here = {number for (number,) in rows}
+    return [shape(database, one) for one in entries(database) if one.is_enabled and one.number in here]
 
 
 def exists(database: Database, known: Entry) -> bool:
@@ -123,6 +126,8 @@ def register(database: Database, name: str, columns: Sequence[tuple[str, int]]) 
         _require_same_key(name, _in_key_order(columns), known.key)
     taken = set(map(fold, present))
     fresh = [(column, place) for column, place in columns if fold(column) not in taken]
+    if known is not None and not fresh:
+        return known
     database.executemany(
         "INSERT INTO main.sync_columns (table_no, position, name, key_place, is_here) VALUES (?, ?, ?, ?, 0)",
         [(number, len(present) + i, column, place) for i, (column, place) in enumerate(fresh)],

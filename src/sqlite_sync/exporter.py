@@ -93,15 +93,12 @@ def _create(database: Database, statement: str) -> None:
 def _fill_devices(database: Database, since: Mapping[int, int]) -> None:
     known, ids = log.clock(database), log.device_ids(database)
     named = {0, *(ordinal for table in catalog.mapped(database) for ordinal in births.ordinals(database, table))}
+    hlc = f"coalesce((SELECT o.hlc FROM main.sync_operations AS o WHERE o.op = {{}} - (?1 << {ORDINAL_SHIFT})), 0)"
+    from_hlc, to_hlc = (f"iif({seq}, {hlc.format(seq)}, 0)" for seq in ("?3", "?4"))
+    base_hlc = f"iif(?3 < ?4, {hlc.format('?3 + 1')}, 0)"
     database.executemany(
-        f"INSERT INTO {SCHEMA}.devices VALUES (?, ?, ?, 0, ?, 0, 0)",
+        f"INSERT INTO {SCHEMA}.devices VALUES (?1, ?2, ?3, {from_hlc}, ?4, {to_hlc}, {base_hlc})",
         [(o, ids[o], min(since.get(o, 0), seq), seq) for o, seq in known.items() if seq or o in named],
-    )
-    hlc = f"coalesce((SELECT o.hlc FROM main.sync_operations AS o WHERE o.op = {{}} - (ordinal << {ORDINAL_SHIFT})), 0)"
-    database.execute(
-        f"UPDATE {SCHEMA}.devices SET from_hlc = iif(from_seq, {hlc.format('from_seq')}, 0), "
-        f"to_hlc = iif(to_seq, {hlc.format('to_seq')}, 0), "
-        f"base_hlc = iif(from_seq < to_seq, {hlc.format('from_seq + 1')}, 0)"
     )
 
 

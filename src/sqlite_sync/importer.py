@@ -126,7 +126,7 @@ class Request:
 class _Done:
     """What was done, before it is told."""
 
-    found: Sequence[Device]
+    fresh: Sequence[Device]
     plans: Sequence[Plan]
     held_tables: Sequence[str]
     held_count: int
@@ -181,14 +181,15 @@ def _import(database: Database, path: Path, header: Header, request: Request) ->
     if peers.was_imported(database, header.bundle_id):
         return _skipped(header)
     found = _compare(database, path, header)
+    fresh = [device for device in found if device.new_count]
     old = log.clock(database)
-    total = sum(device.new_count for device in found)
+    total = sum(device.new_count for device in fresh)
     appender.append(database, header, found, enabled, lambda done: request.progress(Progress("append", done, total)))
-    _require_related(database, path, found)
-    applied, held = _split_tables(database, header, found, enabled)
+    _require_related(database, path, found, fresh)
+    applied, held = _split_tables(database, header, enabled) if fresh else ([], [])
     todo = Todo(
-        new=sorted(device.new for device in found if device.new_count),
-        window=_window(database, found, old),
+        new=sorted(device.new for device in fresh),
+        window=_window(database, fresh, old),
         most_rows=MOST_ROWS if request.dry_run else 0,
     )
     plans = applier.apply(database, applied, todo, enabled)
@@ -199,7 +200,7 @@ def _import(database: Database, path: Path, header: Header, request: Request) ->
     request.progress(Progress("apply", total, total))
     held_count = _hold(database, held, todo)
     _note(database, header, found, request.now_ms)
-    done = _Done(found, plans, [entry.name for entry in held], held_count, request.dry_run)
+    done = _Done(fresh, plans, [entry.name for entry in held], held_count, request.dry_run)
     result = _result(database, header, done)
     if request.resolver is None or not result.conflicts:
         return result
@@ -212,8 +213,9 @@ def _compare(database: Database, path: Path, header: Header) -> list[Device]:
     clock, incoming = log.clock(database), Incoming(path, header, SCHEMA)
     ordinals = log.ordinals_for(database, [device.device_id for device in header.devices])
     found = [Device(one, o := ordinals[one.device_id], clock.get(o, 0)) for one in header.devices]
-    hlcs = log.hlcs_at(database, [device.last_common for device in found])
-    for one in found:
+    dots = [device.last_common for device in found]
+    hlcs = log.hlcs_at(database, dots)
+    for one, dot in zip(found, dots, strict=True):
         device, ordinal, known = one.range, one.ordinal, one.known
         devices.require_own_history(incoming, device, ordinal, known)
         if known < device.from_seq:
@@ -225,14 +227,14 @@ def _compare(database: Database, path: Path, header: Header) -> list[Device]:
                 f"{header.source_device_id.hex()} for a new one after sending it a bundle of yours"
             )
             raise GapError(msg)
-        hlc = hlcs.get(one.last_common, 0) if min(known, device.to_seq) else 0
+        hlc = hlcs.get(dot, 0) if min(known, device.to_seq) else 0
         devices.require_same_history(database, incoming, device, known, hlc)
     return found
 
 
-def _require_related(database: Database, path: Path, found: Sequence[Device]) -> None:
+def _require_related(database: Database, path: Path, found: Sequence[Device], fresh: Sequence[Device]) -> None:
     """Refuse rows of another file's own beside this file's own, until somebody has said which of them are the same."""
-    arrived = {d.ordinal for d in found if d.new_count and not d.known and is_baseline(d.range.device_id)}
+    arrived = {d.ordinal for d in fresh if not d.known and is_baseline(d.range.device_id)}
     names = baselines.unrelated(database, arrived, {d.ordinal for d in found if d.range.to_seq}) if arrived else []
     if names:
         each = " ".join(f"{name}=distinct" for name in names)
@@ -246,12 +248,8 @@ def _require_related(database: Database, path: Path, found: Sequence[Device]) ->
         raise BundleError(msg)
 
 
-def _split_tables(
-    database: Database, header: Header, found: Sequence[Device], enabled: Sequence[Table]
-) -> tuple[list[Table], list[Entry]]:
+def _split_tables(database: Database, header: Header, enabled: Sequence[Table]) -> tuple[list[Table], list[Entry]]:
     """Tell tables that are enabled here from those whose operations are held."""
-    if not any(device.new_count for device in found):
-        return [], []
     named = [entry for table in header.tables if (entry := catalog.entry(database, table.name))]
     here = {table.number: table for table in enabled}
     return (
@@ -260,9 +258,8 @@ def _split_tables(
     )
 
 
-def _window(database: Database, found: Sequence[Device], old: Mapping[int, int]) -> list[tuple[int, int]]:
+def _window(database: Database, fresh: Sequence[Device], old: Mapping[int, int]) -> list[tuple[int, int]]:
     """Return the ranges of old operations that some new operation's author did not know."""
-    fresh = [device for device in found if device.new_count]
     low: dict[int, int] | None = None
     for device in fresh:  # contexts only grow, so a device's first new operation has its least
         rows = database.execute(
@@ -315,11 +312,11 @@ def _changed_rows(plans: Sequence[Plan]) -> Iterator[RowChange]:
 
 
 def _result(database: Database, header: Header, done: _Done) -> ImportResult:
-    found, plans = done.found, done.plans
-    new = sum(device.new_count for device in found)
+    fresh, plans = done.fresh, done.plans
+    new = sum(device.new_count for device in fresh)
     pairs = [pair for one in plans for pair in one.opened]
     dots = sorted({dot for _, local, remote in pairs for dot in (local, remote)})
-    ranges = [device.new for device in found if device.new_count]
+    ranges = [device.new for device in fresh]
     in_conflict = sum(bisect_right(dots, high) - bisect_left(dots, low) for low, high in ranges)
     opened = [one for plan in sorted(plans, key=lambda plan: fold(plan.table.name)) for one in plan.conflicts]
     if len(opened) < len(pairs):  # some are of parked rows

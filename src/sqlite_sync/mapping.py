@@ -37,10 +37,13 @@ def register(database: Database, header: Header) -> dict[int, Entry]:
         for name, number in there.items():
             if fold(name) in here and here[fold(name)] != number:
                 raise _disagreement(database, entry, name, (here[fold(name)], number))
-        catalog.set_mapped(database, entry.number, there)
+        fresh = {name: number for name, number in there.items() if fold(name) not in here}
+        if fresh:
+            catalog.set_mapped(database, entry.number, fresh)
+            entries[table.number] = registered(database, table.name)
         if table.is_mapped and (before is None or not before.is_mapped):
             births.create(database, entry.number)
-    return {table.number: registered(database, table.name) for table in header.tables}
+    return entries
 
 
 def require_mapped(database: Database, name: str) -> int:

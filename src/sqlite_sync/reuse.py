@@ -112,7 +112,7 @@ def _any(database: Database, named: int, *tests: Mapping[int, str]) -> bool:
 
 def _suspect(table: Table, top: int) -> str:
     """Render the test that a row went, or took a number that is not beyond all others; else all numbers are new."""
-    return f"kind = {Kind.DELETE:d} OR kind = {Kind.INSERT:d} AND {table.key[0].new} <= {top}"
+    return f"{table.key[0].new} <= {top} AND kind = {Kind.INSERT:d} OR kind = {Kind.DELETE:d}"
 
 
 def _greatest_used(database: Database, table: Table) -> int:
