@@ -1442,3 +1442,26 @@ def test_explain_says_what_a_constraint_keeps_out(parked: Path) -> None:
     run("resolve", parked, name, "remote")
     for key in ("ann", "bob"):
         assert "in a conflict of constraints" in run("explain", parked, "users", key).stdout
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_tables_are_enabled_after_those_that_they_refer_to(tmp_path: Path, *, declared: bool) -> None:
+    """Whatever order they are named in: a comment goes on being one on its todo."""
+    reference = "REFERENCES todos" if declared else ""
+    options = [] if declared else ["--reference", "comments.todo_id=todos"]
+    a, b = tmp_path / "a.db", tmp_path / "b.db"
+    for path in (a, b):
+        sql(
+            path,
+            "CREATE TABLE todos (id INTEGER PRIMARY KEY, title);"
+            f"CREATE TABLE comments (id INTEGER PRIMARY KEY, todo_id INTEGER {reference}, text)",
+        )
+        run("init", path)
+        enabled = run_json("enable", path, "comments", "todos", *options)
+        assert list(enabled["baseline_rows"]) == ["todos", "comments"]
+        sql(path, f"INSERT INTO todos VALUES (1, '{path.stem}'); INSERT INTO comments VALUES (1, 1, '{path.stem}')")
+    carry(a, b)
+    assert rows(b, "SELECT title, text FROM comments JOIN todos ON todos.id = todo_id ORDER BY 1") == [
+        ("a", "a"),
+        ("b", "b"),
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -76,8 +76,9 @@ def enable(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Begin to capture every change of these tables.
 
-    Any program can go on writing to them. Rows that are there already are taken in as the baseline. With --all, tables
-    that cannot be synced are named, with the reason, and left out; `doctor` says so beforehand.
+    Any program can go on writing to them. Rows that are there already are taken in as the baseline. Tables that others
+    refer to come first, in whatever order they are named: name them together. With --all, tables that cannot be synced
+    are named, with the reason, and left out; `doctor` says so beforehand.
     """
     if is_all == bool(tables):
         message = "name the tables, or use --all"
@@ -89,7 +90,7 @@ def enable(  # noqa: PLR0913 - one for each option
         if is_all:
             done = engine.enable_sync_for_all_tables(keys=keys, references=named)
             rows, refused = dict(done.enabled), dict(done.refused)
-        for table in tables:
+        for table in parents_first(engine, tables, named):
             rows[table] = engine.enable_sync_for_table(table, keys=keys, references=named)
             if not as_json:
                 click.echo(_enabled(table, rows[table]))
@@ -101,6 +102,24 @@ def enable(  # noqa: PLR0913 - one for each option
         lines = [_enabled(*each) for each in rows.items()]
         lines += [printable(f"{table}: not enabled: {why}") for table, why in refused.items()]
         click.echo("\n".join(lines) or "nothing to enable: every table is synced already, or there is none")
+
+
+def parents_first(engine: SyncEngine, tables: Sequence[str], references: Mapping[str, str]) -> list[str]:
+    """Order named tables so that each comes after those that it refers to: what its numbers mean is known then."""
+    said = {(column.rpartition(".")[0].lower(), parent.lower()) for column, parent in references.items()}
+    select = 'SELECT "table" FROM pragma_foreign_key_list(?)'
+    parents = {
+        table: {parent.lower() for (parent,) in engine.connection.execute(select, (table,)).fetchall()}
+        | {parent for child, parent in said if child == table.lower()}
+        for table in tables
+    }
+    ordered, waiting = list[str](), list(dict.fromkeys(tables))
+    while waiting:
+        ahead = {table.lower() for table in waiting}
+        free = [table for table in waiting if not (parents[table] - {table.lower()}) & ahead]
+        ordered += free or waiting[:1]  # references in a circle
+        waiting = [table for table in waiting if table not in ordered]
+    return ordered
 
 
 def _suggest(engine: SyncEngine, enabled: Collection[str]) -> None:
