@@ -55,7 +55,7 @@ GUEST = ("tests/test_guest.py",)
 
 MUTANTS = (
     # --- capture
-    Mutant("capture: values are compared without their type", "triggers.py", 'return f"({test} OR typeof(OLD.{column.sql}) <> typeof(NEW.{column.sql}))"', "return test", CAPTURE),
+    Mutant("capture: values are compared without their type", "triggers.py", 'test if column.has_one_type else f"({test} OR {other_type})"', "test", CAPTURE),
     Mutant("capture: values are compared by the column's collation", "triggers.py", 'IS NOT NEW.{column.sql} COLLATE BINARY"', 'IS NOT NEW.{column.sql}"', CAPTURE),
     Mutant("capture: a key changed by UPDATE is not followed", "triggers.py", '            "rekey": self._rekey(),\n', "", CAPTURE),
     Mutant("capture: rows displaced by REPLACE are not looked for", "triggers.py", "        if self.table.uniques or self.table.cascades_to_itself:\n            texts |=", "        if False:\n            texts |=", CAPTURE),
@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant("capture: edits of a row in conflict have no base", "triggers.py", "        if not self.is_contested:", "        if True:", EXAMPLES),
     Mutant("capture: an edit of a parked row has the base of a standing one", "triggers.py", "f.shown * (1 - f.is_parked)", "f.shown", (*CONSTRAINTS, *EXAMPLES)),
     Mutant("capture: a rowid changed by its own name is not followed", "triggers.py", 'names += ["rowid", "oid", "_rowid_"]', "pass", CAPTURE),
-    Mutant("log: rows may be replaced", "database.py", "    WHERE EXISTS (SELECT 1 FROM sync_operations WHERE op = NEW.op);", "    WHERE 0;", PROMISES),
+    Mutant("log: rows may be replaced", "schema.py", "    WHERE EXISTS (SELECT 1 FROM sync_operations WHERE op = NEW.op);", "    WHERE 0;", PROMISES),
     Mutant("log: operations are listed by device", "log.py", 'f"{AUTHOR} {wanted} ORDER BY {TOTAL_ORDER}"', 'f"{AUTHOR} {wanted} ORDER BY o.op"', (*PROMISES, *CONVERGENCE)),
     # --- bundle, generate
     Mutant("generate: what the peer acknowledged is forgotten", "exporter.py", "    return peers.holds(database, peer_device_id)", "    return {}", ("tests/test_api.py",)),
