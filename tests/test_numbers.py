@@ -423,6 +423,36 @@ def test_copies_with_references_have_a_common_baseline(mapped: MakeEngine, tmp_p
     assert a.connection.execute(every).fetchall() == b.connection.execute(every).fetchall()
 
 
+@pytest.mark.parametrize("child", LINES)
+@pytest.mark.parametrize("orders", [("orders", "lines"), ("lines", "orders")])
+def test_a_baseline_is_that_of_its_rows_whichever_table_is_enabled_first(
+    mapped: MakeEngine, child: str, orders: tuple[str, str]
+) -> None:
+    """Copies meet as one file, and unlike files do not, though edits came between a table and its parent."""
+    schema = ORDERS + LINES[child]
+    a, b, other = (mapped(name, schema, ()) for name in ("a", "b", "other"))
+    for engine in (a, b, other):
+        title = "other" if engine is other else "same"
+        engine.connection.execute("INSERT INTO orders VALUES (1, ?), (2, 'two')", (title,))
+        engine.connection.execute("INSERT INTO lines (order_id, sku, n) VALUES (1, 'pen', 3), (2, 'ink', 1)")
+    a.enable_sync_for_all_tables()
+    for engine in (b, other):
+        engine.enable_sync_for_table(orders[0])
+        engine.connection.execute("UPDATE lines SET n = 7 WHERE sku = 'pen'")
+        engine.connection.execute("UPDATE lines SET n = 3 WHERE sku = 'pen'")
+        engine.enable_sync_for_table(orders[1])
+        assert engine.reconcile() == 0
+
+    def baselines(engine: SyncEngine) -> set[bytes]:
+        return set(engine.get_vector_clock()) - {engine.device_id}
+
+    assert baselines(a) == baselines(b)
+    assert baselines(a) & baselines(other) == set()
+    exchange(a, b)
+    assert a.connection.execute(JOINED).fetchall() == b.connection.execute(JOINED).fetchall()
+    assert len(a.connection.execute(JOINED).fetchall()) == 2
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_the_quick_start_over_a_folder(mapped: MakeEngine, tmp_path: Path, count: int) -> None:
     folder = tmp_path / "shared"

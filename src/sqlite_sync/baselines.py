@@ -30,7 +30,7 @@ def take(database: Database, table: Table, same: Same | None) -> int:
     """
     by_bytes = database.collation_of_bytes()
     order = commas(f"{column.sql} COLLATE {by_bytes}" for column in table.key)
-    count, device_id = _identity(database, table, same or {}, order)
+    count, device_id = _identity(database, table, f"{table.sql} ORDER BY {order}", same or {})
     if not count:
         return 0
     ordinal = log.ordinal_for(database, device_id)
@@ -58,22 +58,35 @@ def take(database: Database, table: Table, same: Same | None) -> int:
     return count
 
 
-def _identity(database: Database, table: Table, same: Same, order: str) -> tuple[int, bytes]:
-    """Return the number of a table's rows, and the id of the device that they make."""
+def rename(database: Database, table: Table) -> None:
+    """Give a table's baseline the id that it has where numbers in it stand for rows, as they do now.
+
+    No other device knows it yet: a column that went to others as it is stays so.
+    """
+    for ordinal in _of_tables(database).get(table.number, ()):
+        low, high = dot_number(ordinal, 1), dot_number(ordinal, log.clock(database)[ordinal])
+        values = commas(f"{column.new} AS {column.sql}" for column in table.columns)
+        logged = f"(SELECT {values} FROM main.sync_operations WHERE op BETWEEN {low} AND {high} ORDER BY op)"
+        _, device_id = _identity(database, table, logged, {})
+        database.execute("UPDATE main.sync_devices SET device_id = ? WHERE ordinal = ?", (device_id, ordinal))
+
+
+def _identity(database: Database, table: Table, rows: str, same: Same) -> tuple[int, bytes]:
+    """Return the number of a table's rows, which are an ordered source, and the id of the device that they make."""
     bare = commas(f"+{c.sql}" for c in table.columns)  # no declared type, so that no converter of the user's steps in
     digest, count = sha256(_head(table)), 0
-    for row in database.execute(f"SELECT {bare} FROM {table.sql} ORDER BY {order}"):
+    for row in database.execute(f"SELECT {bare} FROM {rows}"):
         digest.update(pack(row))
         count += 1
     if same:  # rows that are born elsewhere make other operations
         ids = log.device_ids(database)
         digest.update(pack_tree([[number, ids[ordinal], birth] for number, (ordinal, birth) in sorted(same.items())]))
-    if named := _named_rows(database, table):  # the same numbers, but of other rows, are other content
+    if named := _named_rows(database, table, rows):  # the same numbers, but of other rows, are other content
         digest.update(pack_tree(named))
     return count, _as_uuid(digest.digest())
 
 
-def _named_rows(database: Database, table: Table) -> list[list[object]]:
+def _named_rows(database: Database, table: Table, rows: str) -> list[list[object]]:
     """Say which rows of other tables a table's numbers stand for: [table, first and last number, device id, birth].
 
     Numbers whose births follow each other as they do are one entry, whatever lies between.
@@ -87,18 +100,18 @@ def _named_rows(database: Database, table: Table) -> list[list[object]]:
     ids, found = log.device_ids(database), list[list[object]]()
     for parent in catalog.entries(database):
         if parent.number in columns:
-            runs = _runs(database, table, parent, columns[parent.number])
+            runs = _runs(database, rows, parent, columns[parent.number])
             found += [[parent.name, first, last, ids[ordinal], birth] for first, last, ordinal, birth in runs]
     return sorted(found, key=lambda run: (run[0], run[1]))
 
 
-def _runs(database: Database, table: Table, parent: Entry, columns: Collection[str]) -> list[list[int]]:
+def _runs(database: Database, rows: str, parent: Entry, columns: Collection[str]) -> list[list[int]]:
     """Return (first number, last number, ordinal, first birth) of the rows of a parent that columns refer to.
 
     A number that no other device gave, and that no row has, stands for nothing.
     """
     numbering, runs = births.load(database, parent.number), list[list[int]]()
-    numbers = " UNION ".join(f"SELECT {name} AS number FROM {table.sql}" for name in columns)
+    numbers = " UNION ".join(f"SELECT * FROM (SELECT {name} AS number FROM {rows})" for name in columns)
     there = "0"
     if catalog.exists(database, parent):
         there = f"EXISTS (SELECT 1 FROM main.{quote(parent.name)} AS p WHERE p.{quote(parent.key[0])} = number)"

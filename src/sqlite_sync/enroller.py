@@ -40,6 +40,15 @@ class Enrollment:
 
 def enable(database: Database, name: str, wish: Wish = NO_WISH) -> int:
     """Capture a table from now on, in the caller's transaction; return how many rows it brought along."""
+    before = {entry.number: entry.numbers for entry in catalog.entries(database)}
+    brought = _enable(database, name, wish)
+    for entry in catalog.entries(database):
+        if before.get(entry.number, entry.numbers) != entry.numbers and catalog.exists(database, entry):
+            baselines.rename(database, catalog.shape(database, entry))
+    return brought
+
+
+def _enable(database: Database, name: str, wish: Wish) -> int:
     found = tables.find(database, name)
     table = mapping.register_own(database, tables.read(database, found, 0, {}), wish)
     entry = catalog.entry(database, found)
