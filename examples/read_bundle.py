@@ -69,5 +69,7 @@ def _author(devices: dict[int, tuple[bytes, int]], op: int, hlc: int) -> tuple[i
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:  # noqa: PLR2004 - the program and the file
+        sys.exit(__doc__)
     for clock, device, seq, kind, table, values in sorted(operations(database(Path(sys.argv[1]).read_bytes()))):
         print(f"{clock >> 16} ms  {device.hex()}:{seq}  {kind} in {table}: {values}")

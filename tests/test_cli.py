@@ -755,12 +755,14 @@ def test_sync_names_the_files_that_it_left(pair: tuple[Path, Path], tmp_path: Pa
     bundle.write_bytes(b"damaged")
     for number in range(30):
         (folder / f"photo{number:02}.jpg").touch()
-    text = run("sync", b, folder).stdout
+    found = run("sync", b, folder, code=1)
+    text = found.stdout
+    assert "1 bundle refused, for the reasons given; the rest is exchanged" in found.stderr
     assert "refused" in text
     assert "photo00.jpg" in text
     assert "photo29.jpg" not in text
     assert "--full shows them" in text
-    assert "photo29.jpg" in run("sync", b, folder, "--full").stdout
+    assert "photo29.jpg" in run("sync", b, folder, "--full", code=1).stdout
 
 
 def test_sync_tells_of_conflicts_and_overridden_rows(pair: tuple[Path, Path], tmp_path: Path) -> None:

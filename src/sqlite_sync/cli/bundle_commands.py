@@ -26,7 +26,7 @@ from sqlite_sync.cli.group import (
 from sqlite_sync.cli.progress import ProgressBar
 from sqlite_sync.cli.strategy_names import resolve_option
 from sqlite_sync.cli.values import fields, machine, operation_fields, printable, short_device
-from sqlite_sync.cli.views import View
+from sqlite_sync.cli.views import View, count
 
 Imported = tuple[Path, ImportResult]
 Refused = tuple[Path, Exception]
@@ -236,4 +236,9 @@ def sync(*, database: Path, folder: Path, resolver: Strategy | None, full: bool,
         print_json({**fields(result), "open_conflicts": open_conflicts})
     else:
         view.folder(result, open_conflicts)
+    if result.refused:
+        message = (
+            f"{folder}: {count(len(result.refused), 'bundle')} refused, for the reasons given; the rest is exchanged"
+        )
+        raise Failure(message)
     exit_for(open_conflicts)
