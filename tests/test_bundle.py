@@ -283,6 +283,7 @@ WRITABLE = "PRAGMA writable_schema = ON;"
 LIES = {
     # how many operations there are
     "an operation is missing": "DELETE FROM operations_1 WHERE op = (SELECT max(op) FROM operations_1)",
+    "an operation between others is missing": "DELETE FROM operations_1 WHERE op = (SELECT op FROM operations_1 WHERE op > 0 ORDER BY op LIMIT 1 OFFSET 1)",
     "an operation too many": "INSERT INTO operations_1 (op, kind, hlc, v0) VALUES (1000, 2, 99, 'x')",
     "the range is longer": "UPDATE devices SET to_seq = to_seq + 1 WHERE ordinal = 0",
     "the range is shorter": "UPDATE devices SET to_seq = to_seq - 1 WHERE ordinal = 0",
@@ -418,6 +419,16 @@ def test_a_lie_with_a_valid_digest_is_refused(lie: str, honest: Path, target: Sy
     refused(target, forged(honest, LIES[lie]))
     assert target.import_bundle(honest).applied_count > 0
     goes_on(target)
+
+
+@pytest.mark.parametrize(
+    "lie", ["an operation between others is missing", "a gap", "a device twice", "a context from the future"]
+)
+def test_a_lie_is_seen_before_anything_is_imported(lie: str, honest: Path) -> None:
+    """`inspect_bundle` has no log to compare a bundle with, and still tells one that contradicts itself."""
+    path = forged(honest, LIES[lie])
+    with pytest.raises(BundleError):
+        inspect_bundle(path)
 
 
 IN_INSERTS = {
