@@ -350,41 +350,48 @@ class Plan:
     actions: tuple[Action, ...]
 
 
-def some_actions(schema: Schema, devices: int) -> st.SearchStrategy[list[Action]]:
-    """Draw one action, or two edits that clash and the exchange that follows."""
+def acts(schema: Schema, devices: int) -> st.SearchStrategy[list[Action]]:
+    """Draw one action, or two edits that clash, the exchange that follows, and what is made of it."""
     one, which = st.integers(0, devices - 1), st.integers(0, 9)
-    written = statements(schema)
-    script, picks = st.lists(written, min_size=1, max_size=4), st.lists(which, min_size=4, max_size=4)
-    clash = st.tuples(one, one, script, script).map(
-        lambda drawn: [
-            ("write", drawn[0], drawn[2], False),
-            ("write", drawn[1], drawn[3], False),
-            ("send", drawn[0], drawn[1], None),
-            ("send", drawn[1], drawn[0], None),
-        ]
-    )
+    resolutions: list[st.SearchStrategy[Action]] = [
+        *[st.tuples(st.just("resolve"), one, which, st.sampled_from(["local", "remote", "remote", None]))] * 2,
+        st.tuples(st.just("values"), one, which, st.lists(which, min_size=4, max_size=4)),
+        st.tuples(st.just("ask"), one, which, strategies),
+        st.tuples(st.just("ask of all"), one, strategies),
+        *[st.tuples(st.just("ask apart"), strategies)] * 2,
+    ]
+    others: list[st.SearchStrategy[Action]] = [
+        *[st.tuples(st.just("write"), one, st.lists(statements(schema), min_size=1, max_size=4), st.booleans())] * 5,
+        *[st.tuples(st.just("send"), one, one, st.none() | st.none() | st.none() | strategies)] * 4,
+        st.tuples(st.just("pack"), one, one),
+        st.tuples(st.just("deliver"), one, which),
+        st.tuples(st.just("meet")),
+    ]
     return st.one_of(
-        clash,
-        *[
-            st.tuples(*[st.just(part) if isinstance(part, str) else part for part in parts]).map(
-                lambda action: [action]
-            )
-            for often, *parts in (
-                (5, "write", one, script, st.booleans()),
-                (3, "send", one, one, st.none()),
-                (1, "send", one, one, strategies),
-                (1, "pack", one, one),
-                (1, "deliver", one, which),
-                (2, "resolve", one, which, st.sampled_from(["local", "remote", "remote", None])),
-                (1, "values", one, which, picks),
-                (1, "ask", one, which, strategies),
-                (1, "ask of all", one, strategies),
-                (1, "ask apart", strategies),
-                (1, "meet"),
-            )
-            for _ in range(int(str(often)))
-        ],
+        *[st.one_of(*resolutions, *others).map(lambda action: [action])] * 3,
+        clashes(schema, devices),
+        st.tuples(clashes(schema, devices), st.one_of(*resolutions)).map(lambda drawn: [*drawn[0], drawn[1]]),
     )
+
+
+@st.composite
+def clashes(draw: Draw, schema: Schema, devices: int) -> list[Action]:
+    """Let two devices write to one row, or one value into two rows, and meet."""
+    table = draw(st.sampled_from(list(schema.tables.values())))
+    pair = draw(st.permutations(range(devices)))[:2]
+    row, column = where(draw, table), draw(st.sampled_from(table.free))
+    is_one_value = one_in(draw, 3)
+    value = assign(draw, table, [column])
+    actions: list[Action] = []
+    for device in pair:
+        if actions and is_one_value:
+            row = where(draw, table)
+        elif actions:
+            value = assign(draw, table, [draw(st.sampled_from(table.free))])
+        update = f"UPDATE {table.name} SET {value} WHERE {row}"
+        is_delete = bool(actions) and one_in(draw, 4)
+        actions.append(("write", device, [f"DELETE FROM {table.name} WHERE {row}" if is_delete else update], False))
+    return [*actions, ("send", *pair, None), ("send", *pair[::-1], None)]
 
 
 @st.composite
@@ -392,11 +399,11 @@ def plans(draw: Draw, *, is_toggling: bool = False) -> Plan:
     schema = draw(schemas())
     devices = draw(st.integers(2, MOST_DEVICES))
     first = [insert(draw, table, "INSERT OR IGNORE") for table in schema.tables.values() for _ in range(4)]
-    one_of_all = some_actions(schema, devices)
+    drawn_acts = acts(schema, devices)
     if is_toggling:
         toggled = st.tuples(st.just("toggle"), st.integers(0, devices - 1), st.sampled_from(list(schema.tables)))
-        one_of_all = st.one_of(*[one_of_all] * 7, toggled.map(lambda action: [action]))
-    drawn = draw(st.lists(one_of_all, min_size=8, max_size=30))  # short histories seldom clash
+        drawn_acts = st.one_of(*[drawn_acts] * 7, toggled.map(lambda action: [action]))
+    drawn = draw(st.lists(drawn_acts, min_size=8, max_size=30))  # short histories seldom clash
     enforcing = draw(st.sampled_from([(True,) * 4, (True,) * 4, (False,) * 4, (True, False) * 2]))
     return Plan(
         schema,
