@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from hypothesis import strategies as st
+from hypothesis.vendor.pretty import RepresentationPrinter
 
 from model import Constraints, Reference, RowName
 from sqlite_sync import (
@@ -121,6 +122,9 @@ class Schema:
 
     def __repr__(self) -> str:
         return f"Schema({self.sql!r})"
+
+    def _repr_pretty_(self, printer: RepresentationPrinter, _: bool) -> None:
+        printer.text(repr(self))
 
 
 @dataclass(frozen=True)

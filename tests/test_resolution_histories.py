@@ -38,7 +38,6 @@ from sqlite_sync import (
 
 EXAMPLES = int(os.environ.get("SQLITE_SYNC_EXAMPLES", "20"))
 IN_MEMORY = Path("/dev/shm")  # noqa: S108 - nothing waits for a disk there, and the names in it are random
-BASELINE = 8  # the version of a UUID that is made of content, as the id of a baseline's device is
 
 Orphan = tuple[str, str, int, int | None]  # table, parent, number of the foreign key, rowid
 State = tuple[dict[str, list[object]], list[tuple[object, ...]]]  # what stands, and what is in conflict
@@ -271,11 +270,12 @@ class History:
     # --- what must hold -----------------------------------------------------------------------------------------
 
     def note(self, device: Device, context: Mapping[bytes, int] | None = None) -> None:
-        """Note in which context a device wrote what it wrote since the last look."""
-        own, clock = device.engine.device_id, dict(device.engine.get_vector_clock())
-        others = {one: seq for one, seq in (context or device.seen).items() if one != own}
-        for seq in range(device.seen.get(own, 0) + 1, clock.get(own, 0) + 1):
-            self.contexts[own, seq] = others
+        """Note in which context a device wrote what nobody wrote before: its own, and that of unseen ones (6.5)."""
+        clock, known = dict(device.engine.get_vector_clock()), context or device.seen
+        for author, last in clock.items():
+            others = {one: seq for one, seq in known.items() if one != author}
+            for seq in range(device.seen.get(author, 0) + 1, last + 1):
+                self.contexts.setdefault((author, seq), others)
         device.seen = clock
 
     def settle(self, device: Device) -> None:
@@ -353,8 +353,7 @@ class History:
     def ask_the_model(self, device: Device) -> None:
         engine, model = device.engine, Model()
         for op in engine.operations():
-            is_baseline = op.device_id[6] >> 4 == BASELINE
-            context = {} if is_baseline else self.contexts[op.device_id, op.seq]
+            context = self.contexts[op.device_id, op.seq]
             row = self.tables[op.table_name].named(op.row_pk)
             model.add(Write(op.device_id, op.seq, op.hlc, op.table_name, row, op.kind, op.new, op.base_op_id, context))
         assert not (lost := list(model.lost(device.seen))), lost
