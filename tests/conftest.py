@@ -3,12 +3,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
 
-from sqlite_sync import ImportResult, SyncEngine
+from sqlite_sync import ImportResult, SyncEngine, tables
+from sqlite_sync.database import Database
+from sqlite_sync.triggers import Renderer
 
 settings.register_profile("ci", derandomize=True)  # the same examples for the same code; search at random by hand
 if os.environ.get("CI"):
@@ -23,6 +27,31 @@ def send(source: SyncEngine, target: SyncEngine) -> ImportResult | None:
     """Carry what `target` lacks from `source` to it; None where there is nothing."""
     path = source.generate_bundle(target.device_id, source.path.with_suffix(".bundle"))
     return None if path is None else target.import_bundle(path)
+
+
+@contextmanager
+def unchanging_schema() -> Iterator[None]:
+    """Read a table's shape, and render its triggers, once: no device ever changes its schema here."""
+    read, render = tables.read, Renderer.render
+    shapes: dict[tuple[object, ...], tables.Table] = {}
+    texts: dict[tuple[int, bool], dict[str, str]] = {}
+
+    def read_once(database: Database, name: str, number: int, positions: dict[str, int]) -> tables.Table:
+        key = name, number, tuple(positions)
+        if key not in shapes:
+            shapes[key] = read(database, name, number, positions)
+        return shapes[key]
+
+    def render_once(renderer: Renderer) -> dict[str, str]:
+        key = id(renderer.table), renderer.is_contested
+        if not any(renderer.table is one for one in shapes.values()):
+            return render(renderer)
+        if key not in texts:
+            texts[key] = render(renderer)
+        return texts[key]
+
+    with patch.object(tables, "read", read_once), patch.object(Renderer, "render", render_once):
+        yield
 
 
 def tick() -> None:

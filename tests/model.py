@@ -159,6 +159,8 @@ class Model:
                     if write.base is not None:
                         yield f"a resolution has a base: {write}"
                     continue
+                if write.base == PARKED:  # which rows are, `Constraints` says
+                    continue
                 before = [
                     one for one in known if write.base is None or (one.device, one.base) != (write.device, write.base)
                 ]

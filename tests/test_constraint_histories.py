@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -22,11 +22,9 @@ import pytest
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
-from conftest import send
+from conftest import send, unchanging_schema
 from model import Constraints, Model, Reference, Write, same
-from sqlite_sync import Conflict, ConflictError, ConstraintError, GapError, Operation, SyncEngine, tables
-from sqlite_sync.database import Database
-from sqlite_sync.triggers import Renderer
+from sqlite_sync import Conflict, ConflictError, ConstraintError, GapError, Operation, SyncEngine
 
 SCHEMA = """
 CREATE TABLE users (id TEXT PRIMARY KEY, mail UNIQUE, phone, boss REFERENCES users, UNIQUE (phone));
@@ -119,31 +117,6 @@ def folder() -> Iterator[Path]:
                             engine.enable_sync_for_table(table)
             with unchanging_schema(), patch.object(tempfile, "tempdir", name):  # copies of bundles
                 yield Path(name)
-
-
-@contextmanager
-def unchanging_schema() -> Iterator[None]:
-    """Read a table's shape, and render its triggers, once: no device ever changes its schema here."""
-    read, render = tables.read, Renderer.render
-    shapes: dict[tuple[object, ...], tables.Table] = {}
-    texts: dict[tuple[int, bool], dict[str, str]] = {}
-
-    def read_once(database: Database, name: str, number: int, positions: dict[str, int]) -> tables.Table:
-        key = name, number, tuple(positions)
-        if key not in shapes:
-            shapes[key] = read(database, name, number, positions)
-        return shapes[key]
-
-    def render_once(renderer: Renderer) -> dict[str, str]:
-        key = id(renderer.table), renderer.is_contested
-        if not any(renderer.table is one for one in shapes.values()):
-            return render(renderer)
-        if key not in texts:
-            texts[key] = render(renderer)
-        return texts[key]
-
-    with patch.object(tables, "read", read_once), patch.object(Renderer, "render", render_once):
-        yield
 
 
 class History:

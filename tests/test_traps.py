@@ -52,6 +52,24 @@ def test_replace_displaces_through_any_unique_index_and_is_captured_once(
     assert [operation.kind for operation in a.operations()].count("delete") == 2
 
 
+@pytest.mark.parametrize("keys", ["natural", "mapped"])
+@pytest.mark.parametrize("recursive", ["ON", "OFF"])
+def test_the_row_minus_1_is_displaced_by_one_that_is_given_no_key(make: MakeEngine, keys: str, recursive: str) -> None:
+    schema = "CREATE TABLE t (id INTEGER PRIMARY KEY, u UNIQUE, x)"
+    a, b = (make(name, schema, ("t",), keys) for name in "ab")
+    a.connection.execute(f"PRAGMA recursive_triggers = {recursive}")
+    a.connection.execute("INSERT INTO t VALUES (-1, 'a', 1)")
+    a.connection.execute("REPLACE INTO t (u, x) VALUES ('a', 2)")  # before it, NEW.id is -1
+    send(a, b)
+
+    assert [operation.kind for operation in a.operations()].count("delete") == 1
+    assert len(rows(b, "t")) == 1
+    assert rows(a, "t") == rows(b, "t")
+    assert not b.get_unresolved_conflicts()
+    a.connection.execute("REPLACE INTO t VALUES (-1, 'b', 1), (-1, 'b', 2)")
+    assert a.reconcile() == 0
+
+
 def test_a_note_outlives_what_an_applications_trigger_does_to_the_same_table_meanwhile(make: MakeEngine) -> None:
     schema = UNIQUE.replace("u,", "u UNIQUE,") + (
         "; CREATE TRIGGER more BEFORE INSERT ON t WHEN NEW.x = 'first' BEGIN INSERT INTO t VALUES (NEW.id || '+', NEW.id, 'second'); END"

@@ -300,6 +300,8 @@ class Renderer:
     def _candidate(self, row: str) -> str:
         """Render the test whether a row t stands in the way of the new one, which is not itself."""
         itself = " AND ".join(f"t.{c.keyed} IS {row}.{c.sql}" for c in self.table.key)
+        if row == "NEW" and self.table.has_rowid_key:  # SQLite shows -1 before an insert that gives no key
+            itself += f" AND NEW.{self.table.key[0].sql} <> -1"
         clashes = [f"({self._clash(index)})" for index in self.table.uniques]
         if row == "OLD" and self.table.cascades_to_itself:
             clashes.append(f"({self._is_here()})")
