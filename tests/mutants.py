@@ -123,7 +123,7 @@ MUTANTS = (
     Mutant("conflicts: local edits of forks are not settled", "settler.py", "    if settled == own and not is_due:", "    if True:", EXAMPLES),
     Mutant("resolve: a resolution may park another row", "parking.py", "    new = parked_forks(database) - set(before.parked)\n", "    new: set[int] = set()\n", CONSTRAINTS),
     Mutant("resolve: what only other devices' columns hold is lost", "resolutions.py", "        held = _held(database, table, outcome.fork, outcome.chosen)\n", "        held: dict[str, Value] = {}\n", RECONCILE),
-    Mutant("resolve: remote is local", "resolver.py", "            return images.remote\n        case None:", "            return images.local\n        case None:", EXAMPLES),
+    Mutant("resolve: remote is local", "resolver.py", "            return images.remote\n        case None:", "            return images.local\n        case None:", ("tests/test_cli.py",)),
     # --- reconcile
     Mutant("reconcile: differences in type are not found", "reconciler.py", " OR typeof(t.{column.sql}) <> typeof(s.c{i}))", ")", (*RECONCILE, *CAPTURE, "tests/test_differential.py")),
     Mutant("reconcile: deletions are not found", "reconciler.py", "FROM {replayed} LEFT JOIN", "FROM {replayed} JOIN", RECONCILE),
@@ -134,7 +134,7 @@ MUTANTS = (
     Mutant("reconcile: broken capture is not seen", "settler.py", "if capture.problem(database, table)]", "if False]", RECONCILE),
     Mutant("reconcile: lost laws stay lost", "settler.py", "    schema.enact(database)\n", "", RECONCILE),
     # --- renew, folder
-    Mutant("renew: times begin before the former device's", "devices.py", 'hlc_floor = max(hlc_floor, ?2)",\n        (agreed, floor),', 'hlc_floor = max(hlc_floor, ?2 - ?2)",\n        (agreed, floor),', PROMISES),
+    Mutant("renew: times begin before the former device's", "devices.py", "    log.raise_floor(database, log.hlc_at(database, ordinal, agreed))", "   ", PROMISES),
     Mutant("renew: bases keep their numbers", "devices.py", "        database.execute(f\"UPDATE main.sync_operations SET {moved('base')} WHERE base > 0\")\n", "", PROMISES),
     Mutant("renew: the new device does not know the former", "devices.py", "    database.executemany(insert, [(0, ordinal, 1, agreed)] if agreed else [])\n", "", PROMISES),
     Mutant("renew: conflicts keep their ids", "devices.py", "    _rename_conflicts(database)\n    return new", "    return new", PROMISES),

@@ -167,16 +167,12 @@ def renew(database: Database, agreed: int) -> bytes:
     database.execute("UPDATE main.sync_devices SET seq = ? WHERE ordinal = ?", (agreed, ordinal))
     _keep_births(database, agreed, ordinal)
     _renumber(database, agreed, ordinal)
-    log.raise_floor(database, log.hlc_at(database, ordinal, agreed))
+    log.raise_floor(database, log.hlc_at(database, ordinal, agreed))  # the new device writes after the former one
     _move_contexts(database, agreed, ordinal)
     database.execute("DELETE FROM main.sync_peers WHERE ordinal = ?", (ordinal,))
     database.execute("UPDATE main.sync_peers SET ordinal = ?, seq = min(seq, ?) WHERE ordinal = 0", (ordinal, agreed))
-    floor = log.hlc_at(database, ordinal, agreed)  # what the new device writes is after all that the former one wrote
-    database.execute(
-        "UPDATE main.sync_state SET settled_seq = max(settled_seq - ?1, 0), named_seq = max(named_seq - ?1, 0), "
-        "hlc_floor = max(hlc_floor, ?2)",
-        (agreed, floor),
-    )
+    passed = "settled_seq = max(settled_seq - ?1, 0), named_seq = max(named_seq - ?1, 0)"
+    database.execute(f"UPDATE main.sync_state SET {passed}", (agreed,))
     _rename_conflicts(database)
     return new
 
