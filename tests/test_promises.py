@@ -515,6 +515,30 @@ def test_what_a_renewed_device_writes_is_later_than_what_it_wrote_under_its_form
     assert peer.get_unresolved_conflicts() == []
 
 
+def test_open_conflicts_are_named_by_the_operations_of_the_renewed_device(make: MakeEngine) -> None:
+    """A third device knows the conflict only by what the new device wrote."""
+    peer, original, third = make("peer"), make("original"), make("third")
+    add(original, "milk")
+    exchange(peer, original, third)
+    with copied(original, "copy.db") as copy:
+        for engine, title in ((original, "original"), (copy, "copy"), (third, "third")):
+            engine.connection.execute("UPDATE todos SET title = ?", (title,))
+        send(original, peer)
+        send(third, copy)
+        (before,) = copy.get_unresolved_conflicts()
+        refused = given(peer, os.urandom(16), "b.bundle")
+        with pytest.raises(DeviceError):
+            copy.import_bundle(refused)
+        renewed = copy.renew_device(refused)
+        (after,) = copy.get_unresolved_conflicts()
+        assert after.conflict_id != before.conflict_id
+        assert renewed in (after.local_device_id, after.remote_device_id)
+        assert copy.images(after).base == {"id": "milk", "title": "x", "done": 0}
+        send(copy, third)
+        assert third.get_unresolved_conflicts() == [after]
+        agree(peer, original, third, copy)
+
+
 def test_a_device_is_settled_before_it_is_renewed(make: MakeEngine) -> None:
     peer, device = make("peer"), make("device")
     add(peer, "both", "peer's")
